@@ -1,0 +1,109 @@
+import { z } from "zod";
+import { trackedEvent } from "./analytics.ts";
+import * as f from "./fields.ts";
+import { suggestion } from "./search.ts";
+import { userBody } from "./users.ts";
+
+/** One person of an import. An invalid email or a taken one is left out, never an error; the rest is held to the usual limits. */
+export const importedUser = z.strictObject({
+  key: z.string().max(320, "must have at most 320 characters"),
+  email: z.string().max(1000).nullish(),
+  handle: f.handle.optional(),
+  displayName: f.displayName,
+  bio: f.bio.optional(),
+  country: f.country.nullable().optional(),
+  tags: f.tags.optional(),
+});
+export type ImportedUser = z.infer<typeof importedUser>;
+
+/** An event of an import; `userKey` names a person of this or an earlier import. */
+export const importedEvent = trackedEvent.extend({ userKey: z.string().max(320).optional() });
+export type ImportedEvent = z.infer<typeof importedEvent>;
+
+export const importBody = z.strictObject({
+  users: z.array(importedUser).max(1000, "at most 1000 users").default([]),
+  events: z.array(importedEvent).max(5000, "at most 5000 events").default([]),
+});
+export type ImportBody = z.infer<typeof importBody>;
+
+export const importedBody = z.object({
+  users: z.array(
+    z.object({
+      key: z.string(),
+      id: z.uuid(),
+      revision: z.number().int(),
+      outcome: z.enum(["created", "updated", "unchanged"]),
+    }),
+  ),
+  accepted: z.number().int(),
+});
+export type ImportedBody = z.infer<typeof importedBody>;
+
+const count = z.number().int();
+export const statusBody = z.object({
+  services: z.record(z.string(), z.object({ up: z.boolean() })),
+  stores: z.object({
+    postgres: z.object({ up: z.boolean(), users: count.optional() }),
+    redis: z.object({ up: z.boolean(), sessions: count.optional(), profiles: count.optional() }),
+    clickhouse: z.object({ up: z.boolean(), facts: count.optional() }),
+    elasticsearch: z.object({ up: z.boolean(), documents: count.optional() }),
+    nats: z.object({ up: z.boolean() }),
+  }),
+  streams: z.record(z.string(), z.object({ messages: count })),
+  projectors: z.record(
+    z.string(),
+    z.object({
+      asOf: z.iso.datetime().nullable(),
+      stalenessSeconds: z.number().nullable(),
+      lag: count.nullable(),
+      deadLetters: count.nullable(),
+    }),
+  ),
+  relays: z.record(z.string(), z.object({ lagBytes: count.nullable(), lagSeconds: z.number().nullable() })),
+  audit: z.object({ drift: count.nullable(), checkedAt: z.iso.datetime().nullable() }),
+});
+export type StatusBody = z.infer<typeof statusBody>;
+
+/** What each service answers to GET /internal/status; the gateway folds them into one. */
+export interface ServiceStatus {
+  store: { up: boolean; [count: string]: number | boolean | undefined };
+  nats?: { up: boolean };
+  streams?: Record<string, { messages: number }>;
+  projectors?: StatusBody["projectors"];
+  relays?: StatusBody["relays"];
+  audit?: StatusBody["audit"];
+}
+
+export const personBody = z.object({
+  id: z.uuid(),
+  user: userBody.optional(),
+  presence: z.object({ activeSessions: count, lastSeenAt: z.iso.datetime().nullable() }).optional(),
+  activity: z
+    .object({ events: count, lastEventAt: z.iso.datetime().nullable(), byName: z.record(z.string(), count) })
+    .optional(),
+  similar: z.array(suggestion).optional(),
+  missing: z.array(z.enum(["user", "session", "analytics", "search"])),
+});
+export type PersonBody = z.infer<typeof personBody>;
+
+export const deadLetter = z.object({
+  seq: count,
+  at: z.iso.datetime(),
+  consumer: z.string(),
+  reason: z.string(),
+  stream: z.string(),
+  subject: z.string(),
+  sequence: count,
+  payload: z.string(),
+});
+export type DeadLetter = z.infer<typeof deadLetter>;
+export const deadLetterList = z.object({ deadLetters: z.array(deadLetter), next: count.optional() });
+
+export const problemBody = z.object({
+  type: z.string(),
+  title: z.string(),
+  status: z.number().int(),
+  detail: z.string().optional(),
+  instance: z.string().optional(),
+  errors: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
+});

@@ -1,0 +1,89 @@
+import { z } from "zod";
+import { instant, occurredAt, userIdField, wholeNumber } from "./fields.ts";
+
+export const eventName = z.string().regex(/^[a-z][a-z0-9_.]{0,63}$/, "must match [a-z][a-z0-9_.]{0,63}");
+export const propertyKey = z.string().regex(/^[a-z][a-z0-9_]{0,63}$/, "must match [a-z][a-z0-9_]{0,63}");
+const property = z.union(
+  [z.string().max(512), z.number(), z.boolean(), z.null()],
+  "must be a string up to 512 characters, a finite number, a boolean or null",
+);
+
+export const trackedEvent = z.strictObject({
+  id: z
+    .string()
+    .regex(/^[\x21-\x7e]{1,128}$/, "must be 1 to 128 visible ASCII characters")
+    .optional(),
+  name: eventName,
+  occurredAt: occurredAt.optional(),
+  userId: userIdField.nullish(),
+  properties: z
+    .record(propertyKey, property)
+    .refine((p) => Object.keys(p).length <= 32, "at most 32 properties")
+    .refine(
+      (p) => Object.values(p).every((v) => typeof v !== "string" || v.isWellFormed()),
+      "must be well-formed Unicode",
+    )
+    .optional(),
+});
+export type TrackedEvent = z.infer<typeof trackedEvent>;
+
+export const trackBody = z.strictObject({ events: z.array(trackedEvent).min(1).max(1000) });
+export type TrackBody = z.infer<typeof trackBody>;
+export const tracked = z.object({ accepted: z.number().int() });
+
+const range = { from: instant.optional(), to: instant.optional() };
+const intervals = (...allowed: ("hour" | "day" | "week" | "month")[]) =>
+  z.enum(allowed, `must be one of ${allowed.join(", ")}`).default("day");
+
+/** Up to how many points a series may have. */
+export const MAX_POINTS = 5000;
+
+export const signupsQuery = z.object({ ...range, interval: intervals("hour", "day", "week", "month") });
+export const eventsQuery = z.object({ name: eventName, ...range, interval: intervals("hour", "day", "week", "month") });
+export const activeUsersQuery = z.object({ ...range, interval: intervals("day", "week", "month") });
+export const sessionsQuery = z.object(range);
+export const retentionQuery = z.object({
+  ...range,
+  cohort: z.enum(["day", "week", "month"], "must be one of day, week, month").default("week"),
+  periods: wholeNumber(1, 52, 8),
+});
+export const funnelQuery = z.object({
+  steps: z
+    .string()
+    .transform((s) => s.split(","))
+    .pipe(z.array(eventName).min(2, "2 to 10 steps").max(10, "2 to 10 steps")),
+  within: z
+    .string()
+    .regex(/^[1-9]\d{0,5}[smhdw]$/, "must be a duration such as 30m, 24h or 7d")
+    .transform((s) => Number(s.slice(0, -1)) * { s: 1, m: 60, h: 3600, d: 86400, w: 604800 }[s.slice(-1) as "s"]!)
+    .pipe(z.number().max(366 * 86400, "must be at most a year"))
+    .default(7 * 86400),
+  ...range,
+});
+export const topQuery = z.object({ name: eventName, property: propertyKey, ...range, limit: wholeNumber(1, 100, 10) });
+
+const at = z.iso.datetime();
+export const seriesBody = z.object({
+  series: z.array(z.object({ at, count: z.number().int() })),
+  total: z.number().int(),
+});
+export const activeUsersBody = z.object({ series: z.array(z.object({ at, users: z.number().int() })) });
+export const sessionsStatsBody = z.object({
+  started: z.number().int(),
+  ended: z.object({
+    logout: z.number().int(),
+    revoked: z.number().int(),
+    expired: z.number().int(),
+    erased: z.number().int(),
+  }),
+  durationSeconds: z.object({ p50: z.number().nullable(), p95: z.number().nullable(), p99: z.number().nullable() }),
+});
+export const retentionBody = z.object({
+  cohorts: z.array(z.object({ at, size: z.number().int(), active: z.array(z.number().int()) })),
+});
+export const funnelBody = z.object({ steps: z.array(z.object({ name: z.string(), users: z.number().int() })) });
+export const topBody = z.object({
+  values: z.array(
+    z.object({ value: z.union([z.string(), z.number(), z.boolean(), z.null()]), count: z.number().int() }),
+  ),
+});

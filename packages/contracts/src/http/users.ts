@@ -1,0 +1,53 @@
+import { z } from "zod";
+import * as f from "./fields.ts";
+
+export const signUpBody = z.strictObject({
+  email: f.email,
+  password: f.password,
+  handle: f.handle,
+  displayName: f.displayName,
+  bio: f.bio.default(""),
+  country: f.country.nullish().transform((v) => v ?? null),
+  tags: f.tags.default([]),
+});
+export type SignUpBody = z.infer<typeof signUpBody>;
+
+export const patchUserBody = z
+  .strictObject({
+    email: f.email,
+    password: f.password,
+    handle: f.handle,
+    displayName: f.displayName,
+    bio: f.bio,
+    country: f.country.nullable(),
+    tags: f.tags,
+  })
+  .partial()
+  .refine((body) => Object.values(body).some((v) => v !== undefined), "at least one field is needed");
+export type PatchUserBody = z.infer<typeof patchUserBody>;
+
+/** A user as everybody sees it; `email` only with the user's own or the operator's token. */
+export const userBody = z.object({
+  id: z.uuid(),
+  email: z.string().optional(),
+  handle: z.string(),
+  displayName: z.string(),
+  bio: z.string(),
+  country: z.string().nullable(),
+  tags: z.array(z.string()),
+  revision: z.number().int(),
+  createdAt: z.iso.datetime(),
+  updatedAt: z.iso.datetime(),
+});
+export type UserBody = z.infer<typeof userBody>;
+
+const storeReceipt = z.object({ state: z.enum(["pending", "complete"]), confirmedAt: z.iso.datetime().optional() });
+export const erasureBody = z.object({
+  id: z.string(),
+  state: z.enum(["pending", "complete"]),
+  requestedAt: z.iso.datetime(),
+  completedAt: z.iso.datetime().optional(),
+  stores: z.object({ user: storeReceipt, session: storeReceipt, analytics: storeReceipt, search: storeReceipt }),
+});
+export type ErasureBody = z.infer<typeof erasureBody>;
+export const erasureAccepted = z.object({ erasureId: z.string() });

@@ -1,0 +1,68 @@
+/**
+ * The three JetStream streams. The user service owns them: it creates them and brings their settings up to date.
+ * USERS holds the last state of every user (compacted), FACTS what happened (bounded by time), DEAD what could not be applied.
+ */
+export interface StreamDefinition {
+  name: string;
+  subjects: string[];
+  /** 1 = compacted to the last message of a subject. -1 = all kept. */
+  maxMsgsPerSubject: number;
+  /** 0 = for ever. */
+  maxAgeSeconds: number;
+  /** A fenced stream has one publisher at a time, held to it by the expected last stream sequence. */
+  fenced: boolean;
+  description: string;
+}
+
+export const STREAMS = {
+  USERS: {
+    name: "USERS",
+    subjects: ["users.*", "heartbeat.users.*"],
+    maxMsgsPerSubject: 1,
+    maxAgeSeconds: 0,
+    fenced: true,
+    description: "The newest state, or the tombstone, of every user: the replay source of every read model",
+  },
+  FACTS: {
+    name: "FACTS",
+    subjects: ["facts.*.*.*", "heartbeat.facts.*"],
+    maxMsgsPerSubject: -1,
+    maxAgeSeconds: 7 * 24 * 3600,
+    fenced: false,
+    description: "What happened, without profile data",
+  },
+  DEAD: {
+    name: "DEAD",
+    subjects: ["dead.*.*"],
+    maxMsgsPerSubject: -1,
+    maxAgeSeconds: 30 * 24 * 3600,
+    fenced: false,
+    description: "Messages no projector could apply, with the reason",
+  },
+} as const satisfies Record<string, StreamDefinition>;
+
+export type StreamName = keyof typeof STREAMS;
+
+/** The sources that write heartbeats, and the streams they feed. */
+export const SOURCES = { user: ["USERS", "FACTS"], session: ["FACTS"] } as const;
+export type Source = keyof typeof SOURCES;
+
+/** Durable consumers: one per read model. */
+export const CONSUMERS = {
+  search: { stream: "USERS", durable: "search" },
+  session: { stream: "USERS", durable: "session" },
+  analytics: { stream: "FACTS", durable: "analytics" },
+} as const;
+
+/** Subjects. Names of tracked events have dots, a subject token must not: they become hyphens, which no name contains. */
+export const subjects = {
+  user: (userId: string) => `users.${userId}`,
+  fact: (kind: "user" | "session" | "track", name: string, userId: string | null) =>
+    `facts.${kind}.${name.replaceAll(".", "-")}.${userId ?? "-"}`,
+  /** Every fact that names one person. */
+  factsOf: (userId: string) => `facts.*.*.${userId}`,
+  heartbeat: (stream: "USERS" | "FACTS", source: Source) => `heartbeat.${stream.toLowerCase()}.${source}`,
+  dead: (consumer: string, userId: string | null) => `dead.${consumer}.${userId ?? "-"}`,
+  /** Every dead letter that names one person. */
+  deadOf: (userId: string) => `dead.*.${userId}`,
+} as const;
