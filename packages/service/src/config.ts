@@ -1,0 +1,48 @@
+import { z } from "zod";
+
+/** A TCP port given as text. */
+export const port = z.coerce.number().int().min(0).max(65_535);
+
+/** What every process reads; spread it into the service's own schema: `z.object({ ...commonConfig(8081), POSTGRES_URL: z.string() })`. */
+export function commonConfig(defaultPort: number) {
+  return {
+    HOST: z.string().min(1).default("127.0.0.1"),
+    PORT: port.default(defaultPort),
+    /** `PORT` + 1000 unless set. */
+    ADMIN_PORT: port.optional(),
+    LOG_LEVEL: z.enum(["fatal", "error", "warn", "info", "debug", "trace", "silent"]).default("info"),
+    INTERNAL_SECRET: z.string().min(32, "needs at least 32 characters"),
+    ROLE: z.enum(["api", "relay", "projector", "all"]).default("all"),
+    OTEL_EXPORTER_OTLP_ENDPOINT: z.string().optional(),
+  };
+}
+
+/** Thrown by `parseConfig`; the message has one line per bad variable. */
+export class ConfigError extends Error {
+  override name = "ConfigError";
+}
+
+/** Reads the environment through `schema`. An empty variable counts as absent. Throws ConfigError; never shows a value. */
+export function parseConfig<S extends z.ZodType>(schema: S, env: NodeJS.ProcessEnv = process.env): z.output<S> {
+  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ""));
+  const parsed = schema.safeParse(given);
+  if (parsed.success) return parsed.data;
+  const lines = parsed.error.issues.map((issue) => {
+    const name = issue.path.join(".") || "environment";
+    return given[name] === undefined && issue.code === "invalid_type"
+      ? `${name} is not set`
+      : `${name}: ${issue.message}`;
+  });
+  throw new ConfigError(lines.join("\n"));
+}
+
+/** `parseConfig`, for the top of a main file: a bad variable is one line on stderr and exit code 1. */
+export function loadConfig<S extends z.ZodType>(schema: S, env: NodeJS.ProcessEnv = process.env): z.output<S> {
+  try {
+    return parseConfig(schema, env);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`${error.message.replace(/^/gm, "configuration: ")}\n`);
+    process.exit(1);
+  }
+}

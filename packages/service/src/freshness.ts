@@ -1,0 +1,71 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { type ConsistencyToken, decodeToken, MalformedToken } from "@quartet/contracts";
+import type { Request, Response } from "express";
+import { badRequest } from "./problem.ts";
+
+/** The longest wait a caller may ask for, in seconds. */
+export const maxWaitSeconds = 10;
+
+export interface Freshness {
+  /** How long the caller wants to wait, in ms; 0 if it did not ask. */
+  waitMs: number;
+  /** What the caller wants to see; undefined if it said nothing. */
+  token: ConsistencyToken | undefined;
+}
+
+/** `Prefer: wait=N` (RFC 7240; N whole seconds, capped at 10) and `Consistency-Token` of a request. A malformed token is 400 naming the header; a malformed Prefer is ignored, as the RFC says. */
+export function readFreshness(req: Request): Freshness {
+  const header = req.headers["consistency-token"];
+  let token: ConsistencyToken | undefined;
+  if (typeof header === "string" && header !== "") {
+    try {
+      token = decodeToken(header);
+    } catch (error) {
+      if (!(error instanceof MalformedToken)) throw error;
+      throw badRequest({ path: "Consistency-Token", message: "is not a token of ours" });
+    }
+  }
+  return { waitMs: parseWait(req.headers.prefer) * 1000, token };
+}
+
+/** The `wait` preference in seconds, 0 if there is none: `respond-async, wait=2; foo="a, b"`. The first one counts. */
+export function parseWait(prefer: string | string[] | undefined): number {
+  const text = Array.isArray(prefer) ? prefer.join(",") : (prefer ?? "");
+  const preferences = text.match(/(?:"(?:\\.|[^"\\])*"|[^,"])+/g) ?? [];
+  for (const preference of preferences) {
+    const match = /^\s*wait\s*=\s*(?:"(\d{1,9})"|(\d{1,9}))\s*(?:;|$)/i.exec(preference);
+    if (match) return Math.min(Number(match[1] ?? match[2]), maxWaitSeconds);
+    if (/^\s*wait\s*(?:=|;|$)/i.test(preference)) return 0;
+  }
+  return 0;
+}
+
+/**
+ * Waits until `check` says that the store shows what the token asks for, at most `waitMs` (0: looks once), and says so in the answer:
+ * `Preference-Applied: wait` if it does, `Quartet-Freshness: stale` if not. Looks again after 5 ms, then ever later, at most every 100 ms.
+ * An error of `check` passes on. Returns whether it is fresh. Call it only if the request had a token.
+ */
+export async function awaitFreshness(
+  res: Response,
+  options: { waitMs: number; check: () => Promise<boolean> | boolean },
+): Promise<boolean> {
+  const deadline = performance.now() + options.waitMs;
+  let pause = 5;
+  let fresh = await options.check();
+  while (!fresh && !res.closed) {
+    const left = deadline - performance.now();
+    if (left <= 0) break;
+    await sleep(Math.min(pause, left));
+    pause = Math.min(pause * 1.5, 100);
+    fresh = await options.check();
+  }
+  if (!fresh) res.setHeader("Quartet-Freshness", "stale");
+  else if (options.waitMs > 0) res.setHeader("Preference-Applied", "wait");
+  return fresh;
+}
+
+/** `Quartet-As-Of`: everything committed before it is in this answer. Nothing is set if it is unknown. */
+export function setAsOf(res: Response, at: Date | string | undefined): void {
+  if (at === undefined) return;
+  res.setHeader("Quartet-As-Of", typeof at === "string" ? at : at.toISOString());
+}

@@ -1,0 +1,163 @@
+import { Pool, errors as undici } from "undici";
+import { createDependency, type Dependency } from "./dependency.ts";
+import { type Identity, identityHeader, signIdentity } from "./identity.ts";
+import { HttpProblem, unavailable } from "./problem.ts";
+import { currentTraceparent, SpanKind, withSpan } from "./tracing.ts";
+
+export interface PeerOptions {
+  /** The name of this service: who signs as `{kind: "service"}`. */
+  caller: string;
+  /** The name of the service called: the audience of the identity. */
+  name: string;
+  /** Base URL of its public port. */
+  url: string;
+  /** INTERNAL_SECRET */
+  secret: string;
+  /** Deadline of a call unless it says its own. Default 1200 ms. */
+  timeoutMs?: number;
+  /** Connections at most. Default 128. */
+  connections?: number;
+}
+
+export interface PeerRequest {
+  /** JSON, or bytes with their own `Content-Type` in `headers`. */
+  body?: unknown;
+  /** Whose request it is. Absent: this service itself; null: nobody. */
+  identity?: Identity | null | undefined;
+  requestId?: string | undefined;
+  traceparent?: string | undefined;
+  headers?: Record<string, string>;
+  timeoutMs?: number;
+  /** A reset connection is tried once again. Default: true for GET, HEAD, PUT, DELETE. */
+  idempotent?: boolean;
+}
+
+export interface PeerAnswer<B = unknown> {
+  status: number;
+  headers: Record<string, string | string[]>;
+  body: B;
+}
+
+export interface Peer {
+  readonly name: string;
+  readonly state: Dependency["state"];
+  /** Calls the peer. The body is parsed if it is JSON, else text. Any status is an answer; no answer is `unavailable(name)`. */
+  request(method: string, path: string, options?: PeerRequest): Promise<PeerAnswer>;
+  /** The same with the answer's bytes as they came, for a proxy. */
+  forward(method: string, path: string, options?: PeerRequest): Promise<PeerAnswer<Buffer>>;
+  close(): Promise<void>;
+}
+
+const idempotentMethods = new Set(["GET", "HEAD", "PUT", "DELETE"]);
+const maxAnswerBytes = 64 * 1024 * 1024;
+
+/**
+ * Another service of ours over a keep-alive pool, with a signed identity, the trace, a deadline and a breaker. Connections are given up after 10 s
+ * of idleness, long before the server closes them; one that a restart broke is replaced, and an idempotent call that hit it is sent again, once.
+ */
+export function createPeer(options: PeerOptions): Peer {
+  const pool = new Pool(options.url, {
+    connections: options.connections ?? 128,
+    pipelining: 1,
+    keepAliveTimeout: 10_000,
+    keepAliveMaxTimeout: 10_000,
+    connect: { timeout: 1000 },
+    headersTimeout: 0,
+    bodyTimeout: 0,
+    maxResponseSize: maxAnswerBytes,
+  });
+  const base = new URL(options.url).pathname.replace(/\/+$/, "");
+  const dependency = createDependency(options.name, { timeoutMs: options.timeoutMs ?? 1200 });
+
+  const once = async (
+    method: string,
+    path: string,
+    request: PeerRequest,
+    signal: AbortSignal,
+  ): Promise<PeerAnswer<Buffer>> => {
+    const headers: Record<string, string> = { ...request.headers };
+    const identity =
+      request.identity === undefined ? ({ kind: "service", name: options.caller } as const) : request.identity;
+    if (identity) headers[identityHeader] = signIdentity(identity, { audience: options.name, secret: options.secret });
+    if (request.requestId) headers["x-request-id"] = request.requestId;
+    const traceparent = request.traceparent ?? currentTraceparent();
+    if (traceparent) headers.traceparent = traceparent;
+    let body: string | Buffer | null = null;
+    if (Buffer.isBuffer(request.body)) body = request.body;
+    else if (request.body !== undefined) {
+      body = JSON.stringify(request.body);
+      headers["content-type"] = "application/json";
+    }
+    const answer = await pool.request({ method: method as "GET", path: base + path, headers, body, signal });
+    const bytes = Buffer.from(await answer.body.arrayBuffer());
+    return { status: answer.statusCode, headers: answer.headers as PeerAnswer["headers"], body: bytes };
+  };
+
+  const forward = (method: string, path: string, request: PeerRequest = {}): Promise<PeerAnswer<Buffer>> =>
+    withSpan(
+      `${method} ${options.name}`,
+      { "peer.service": options.name, "http.request.method": method },
+      () =>
+        dependency.run(
+          async (signal) => {
+            try {
+              return await once(method, path, request, signal);
+            } catch (error) {
+              if (signal.aborted || !(request.idempotent ?? idempotentMethods.has(method)) || !wasReset(error))
+                throw error;
+              return await once(method, path, request, signal);
+            }
+          },
+          request.timeoutMs === undefined ? {} : { timeoutMs: request.timeoutMs },
+        ),
+      SpanKind.CLIENT,
+    );
+
+  return {
+    name: options.name,
+    get state() {
+      return dependency.state;
+    },
+    forward,
+    async request(method, path, request) {
+      const answer = await forward(method, path, request);
+      return { ...answer, body: decode(answer) };
+    },
+    async close() {
+      dependency.close();
+      await pool.destroy();
+    },
+  };
+}
+
+/**
+ * The answer if it has the wanted status. A 503 or 429 of the peer passes on as it is (with its `Retry-After`); anything else is `unavailable(peer)`:
+ * an answer nobody agreed on is as good as none.
+ */
+export function expectStatus(peer: Peer, answer: PeerAnswer, ...wanted: number[]): PeerAnswer {
+  if (wanted.includes(answer.status)) return answer;
+  const retry = answer.headers["retry-after"];
+  if (answer.status === 503 || answer.status === 429) {
+    const detail = (answer.body as { detail?: unknown } | undefined)?.detail;
+    throw new HttpProblem(answer.status, {
+      detail: typeof detail === "string" ? detail : `${peer.name} is not available`,
+      slug: "dependency-unavailable",
+      headers: { "Retry-After": typeof retry === "string" ? retry : "1" },
+      dependency: peer.name,
+    });
+  }
+  throw unavailable(peer.name, 1, new Error(`${peer.name} answered ${answer.status}`));
+}
+
+function decode(answer: PeerAnswer<Buffer>): unknown {
+  const type = String(answer.headers["content-type"] ?? "");
+  const text = answer.body.toString("utf8");
+  if (text === "") return undefined;
+  return /[/+]json\b/.test(type) ? JSON.parse(text) : text;
+}
+
+function wasReset(error: unknown): boolean {
+  if (error instanceof undici.SocketError) return true;
+  const code = (error as { code?: string } | null)?.code;
+  return code === "ECONNRESET" || code === "EPIPE" || code === "UND_ERR_SOCKET";
+}
