@@ -1,0 +1,51 @@
+import { randomBytes } from "node:crypto";
+import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+/** The passwords of one home, by engine and account. `admin` is for operators and tests; services never see it. */
+export interface Credentials {
+  postgres: { postgres: string; user_service: string };
+  redis: { admin: string; session_service: string };
+  clickhouse: { admin: string; analytics_service: string };
+  elasticsearch: { admin: string; search_service: string };
+  nats: { admin: string; user: string; session: string; analytics: string; search: string };
+  /** Signs the identity between the services (`INTERNAL_SECRET`). */
+  internalSecret: string;
+}
+
+function generate(): Credentials {
+  const secret = () => randomBytes(24).toString("base64url");
+  return {
+    postgres: { postgres: secret(), user_service: secret() },
+    redis: { admin: secret(), session_service: secret() },
+    clickhouse: { admin: secret(), analytics_service: secret() },
+    elasticsearch: { admin: secret(), search_service: secret() },
+    nats: { admin: secret(), user: secret(), session: secret(), analytics: secret(), search: secret() },
+    internalSecret: randomBytes(32).toString("base64url"),
+  };
+}
+
+/** Reads `<home>/credentials.json`, or makes it (mode 600) with random passwords. Two processes at once agree on one file. */
+export function loadCredentials(home: string): Credentials {
+  const file = join(home, "credentials.json");
+  for (let attempt = 0; attempt < 2; attempt++) {
+    try {
+      return JSON.parse(readFileSync(file, "utf8")) as Credentials;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") {
+        throw new Error(`${file} cannot be read (${(error as Error).message}); start with --fresh to make a new one`);
+      }
+    }
+    mkdirSync(home, { recursive: true, mode: 0o700 });
+    const draft = `${file}.${process.pid}.${randomBytes(4).toString("hex")}`;
+    writeFileSync(draft, `${JSON.stringify(generate(), null, 2)}\n`, { mode: 0o600 });
+    try {
+      linkSync(draft, file);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    } finally {
+      rmSync(draft, { force: true });
+    }
+  }
+  throw new Error(`${file} cannot be made`);
+}

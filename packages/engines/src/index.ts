@@ -1,0 +1,22 @@
+export { createEngine } from "./create.ts";
+export { type Credentials, loadCredentials } from "./credentials.ts";
+export type { Engine, EngineExit, EngineOptions } from "./engine.ts";
+export { EngineStartError, EngineUnavailableError } from "./errors.ts";
+export { cacheFolder, type FetchOptions, type FetchProgress, fetchEngines } from "./fetch.ts";
+export { ENGINE_NAMES, ENGINE_URL_VARIABLES, type EngineName } from "./platform.ts";
+export { choosePort, isPortFree } from "./ports.ts";
+export {
+  freezeTree,
+  identify,
+  isAlive,
+  killTree,
+  type ProcessIdentity,
+  readPidFile,
+  reapOrphans,
+  removePidFile,
+  signalProcess,
+  thawTree,
+  waitForDeath,
+  writePidFile,
+} from "./processes.ts";
+export { createTestEngine, type TestEngine } from "./testing.ts";
