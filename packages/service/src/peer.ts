@@ -56,7 +56,7 @@ const maxAnswerBytes = 64 * 1024 * 1024;
  * of idleness, long before the server closes them; one that a restart broke is replaced, and an idempotent call that hit it is sent again, once.
  */
 export function createPeer(options: PeerOptions): Peer {
-  const pool = new Pool(options.url, {
+  const pool = new Pool(new URL(options.url).origin, {
     connections: options.connections ?? 128,
     pipelining: 1,
     keepAliveTimeout: 10_000,

@@ -1,0 +1,77 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { afterEach, expect, it, vi } from "vitest";
+
+const fixture = fileURLToPath(new URL("./process.fixture.ts", import.meta.url));
+let child: ChildProcess | undefined;
+afterEach(() => void child?.kill("SIGKILL"));
+
+async function start(env: NodeJS.ProcessEnv = {}) {
+  const process_ = spawn(process.execPath, [fixture], {
+    env: { PORT: "0", INTERNAL_SECRET: "x".repeat(32), ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  child = process_;
+  const out: string[] = [];
+  process_.stdout.on("data", (chunk) => out.push(String(chunk)));
+  process_.stderr.on("data", (chunk) => out.push(String(chunk)));
+  const exit = once(process_, "close").then(([code]) => code as number);
+  const text = () => out.join("");
+  return { process: process_, text, exit };
+}
+
+async function listening(text: () => string): Promise<{ url: string; admin: string }> {
+  const line = await vi.waitFor(
+    () =>
+      text()
+        .split("\n")
+        .find((l) => l.includes('"listening"')) ?? Promise.reject(new Error(text())),
+    { timeout: 20_000, interval: 20 },
+  );
+  return JSON.parse(line as string);
+}
+
+it("drains on SIGTERM: what is in flight finishes, nothing new is taken, workers and pools follow, exit 0", async () => {
+  const { process: running, text, exit } = await start();
+  const { url, admin } = await listening(text);
+  expect((await fetch(`${admin}/readyz`)).status).toBe(200);
+  expect((await fetch(`${admin}/livez`)).status).toBe(200);
+  expect(await (await fetch(`${admin}/metrics`)).text()).toMatch("nodejs_eventloop_lag");
+  expect((await fetch(`${url}/livez`)).status).toBe(404);
+  const slow = fetch(`${url}/slow`);
+  await vi.waitFor(() => expect(text()).toMatch("slow began"), { timeout: 5000, interval: 10 });
+  running.kill("SIGTERM");
+  running.kill("SIGINT");
+  await vi.waitFor(async () => expect((await fetch(`${admin}/readyz`)).status).toBe(503), {
+    timeout: 5000,
+    interval: 5,
+  });
+  await vi.waitFor(() => expect(fetch(`${url}/slow`)).rejects.toThrow(), { timeout: 5000, interval: 5 });
+  expect(await (await slow).json()).toEqual({ done: true });
+  expect(await exit).toBe(0);
+  expect(text().indexOf("worker flushed")).toBeLessThan(text().indexOf("pools closed"));
+  expect(text()).toMatch("worker flushed");
+});
+
+it("an error that nobody caught ends the process, logged", async () => {
+  const { text, exit } = await start();
+  const { url } = await listening(text);
+  await fetch(`${url}/crash`);
+  expect(await exit).toBe(1);
+  expect(text()).toMatch(/unhandled rejection.*|nobody caught me/);
+});
+
+it("refuses to start on a bad variable, with one line that names it", async () => {
+  const { text, exit } = await start({ INTERNAL_SECRET: "short", PORT: "0" });
+  expect(await exit).toBe(1);
+  expect(text()).toBe("configuration: INTERNAL_SECRET: needs at least 32 characters\n");
+});
+
+it("loads the exporter when it is asked to, and still works when nobody listens there", async () => {
+  const { process: running, text, exit } = await start({ OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:1" });
+  const { url } = await listening(text);
+  expect((await fetch(`${url}/slow`)).status).toBe(200);
+  running.kill("SIGTERM");
+  expect(await exit).toBe(0);
+});
