@@ -1,12 +1,14 @@
 import { defineConfig } from "vitest/config";
+import { closingLine } from "./test/lib/closing-line.ts";
 
-// Engines are started once per run (test/engines.setup.ts) and the files run one after another: two cores, five real engines.
+/** Packages and services, each against the real engine it uses. One file after another: two cores must carry five engines. */
 export default defineConfig({
   test: {
-    include: ["packages/*/test/**/*.test.ts", "services/*/test/**/*.test.ts", "test/**/*.test.ts"],
+    include: ["packages/*/test/**/*.test.ts", "services/*/test/**/*.test.ts"],
     fileParallelism: false,
     testTimeout: 60_000,
-    hookTimeout: 120_000,
-    reporters: ["default"],
+    hookTimeout: 480_000,
+    teardownTimeout: 30_000,
+    reporters: ["default", closingLine()],
   },
 });
