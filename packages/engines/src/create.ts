@@ -1,3 +1,5 @@
+import { ClickHouseEngine } from "./clickhouse.ts";
+import { ElasticsearchEngine } from "./elasticsearch.ts";
 import type { Engine, EngineOptions } from "./engine.ts";
 import { NatsEngine } from "./nats.ts";
 import type { EngineName } from "./platform.ts";
@@ -13,7 +15,9 @@ export function createEngine(name: EngineName, options: EngineOptions): Engine {
       return new RedisEngine(options);
     case "nats":
       return new NatsEngine(options);
-    default:
-      throw new Error(`no such engine: ${name}`);
+    case "clickhouse":
+      return new ClickHouseEngine(options);
+    case "elasticsearch":
+      return new ElasticsearchEngine(options);
   }
 }

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, mkdirSync, openSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, rmSync } from "node:fs";
+import type { Socket } from "node:net";
 import { join } from "node:path";
 import { type Credentials, loadCredentials } from "./credentials.ts";
 import { EngineStartError } from "./errors.ts";
@@ -78,6 +79,8 @@ export interface Launch {
   command: string[];
   env?: Record<string, string>;
   cwd?: string;
+  /** Written to the standard input, which then stays open; without it there is none. */
+  stdin?: Buffer;
 }
 
 const READY_POLL_MS = 50;
@@ -117,6 +120,7 @@ export abstract class LocalEngine implements Engine {
   #frozen = false;
   #ending = false;
   #starting: Promise<void> | undefined;
+  #logStart = 0;
   #listeners = new Set<(exit: EngineExit) => void>();
 
   constructor(options: EngineOptions) {
@@ -198,27 +202,27 @@ export abstract class LocalEngine implements Engine {
   async #launch(folder: string): Promise<void> {
     mkdirSync(join(this.options.home, "logs"), { recursive: true, mode: 0o700 });
     mkdirSync(this.dir, { recursive: true, mode: 0o700 });
-    const { command, env, cwd } = await this.prepare(folder);
+    const { command, env, cwd, stdin } = await this.prepare(folder);
     const words = [...this.prefix(), ...command];
     const log = openSync(this.logFile, "a", 0o600);
+    this.#logStart = fstatSync(log).size;
     let child: ChildProcess;
     try {
       child = spawn(words[0]!, words.slice(1), {
         // A session of its own: a Ctrl-C in the terminal is for the launcher, which then stops the engines in order.
         detached: true,
-        stdio: ["ignore", log, log],
+        stdio: [stdin ? "pipe" : "ignore", log, log],
         cwd: cwd ?? this.dir,
         env: { PATH: process.env.PATH, HOME: this.dir, LANG: "C.UTF-8", TZ: "UTC", ...env },
       });
     } finally {
       closeSync(log);
     }
-    const logStart = this.#logSize();
     const exited = new Promise<never>((_, reject) => {
       child.once("error", reject);
       child.once("exit", (code, signal) => {
         reject(
-          new EngineStartError(`${this.name} ended (${signal ?? code}) before it was ready`, this.#logTail(logStart)),
+          new EngineStartError(`${this.name} ended (${signal ?? code}) before it was ready`, this.#logTail()),
         );
         this.#ended(child, code, signal);
       });
@@ -231,7 +235,12 @@ export abstract class LocalEngine implements Engine {
     this.#identity = identify(child.pid!);
     if (this.#identity) writePidFile(this.options.home, this.name, this.#identity);
     child.unref();
-    await Promise.race([this.#untilReady(logStart), exited]);
+    if (stdin && child.stdin) {
+      child.stdin.on("error", () => {});
+      child.stdin.write(stdin);
+      (child.stdin as Socket).unref();
+    }
+    await Promise.race([this.#untilReady(), exited]);
     await Promise.race([this.provision(), exited]);
   }
 
@@ -240,7 +249,7 @@ export abstract class LocalEngine implements Engine {
     return [...(this.refusesRoot ? dropRoot() : []), ...(this.options.dieWithParent ? dieWithParent() : [])];
   }
 
-  async #untilReady(logStart: number): Promise<void> {
+  async #untilReady(): Promise<void> {
     const deadline = Date.now() + this.startTimeoutMs;
     while (this.#child) {
       const problem = this.#frozen ? new Error("frozen") : await failure(this.probe(), PROBE_TIMEOUT_MS);
@@ -251,7 +260,7 @@ export abstract class LocalEngine implements Engine {
       }
       // A frozen engine is not late; it waits for the thaw.
       if (Date.now() > deadline && !this.#frozen) {
-        const log = this.#logTail(logStart);
+        const log = this.#logTail();
         await this.kill();
         throw new EngineStartError(`${this.name} did not answer within ${this.startTimeoutMs / 1000} s`, log);
       }
@@ -320,20 +329,17 @@ export abstract class LocalEngine implements Engine {
     if (this.#identity) killTree(this.#identity);
   }
 
-  #logSize(): number {
+  /** What the server has written since it was last started. */
+  protected logSinceStart(): string {
     try {
-      return readFileSync(this.logFile).length;
-    } catch {
-      return 0;
-    }
-  }
-
-  #logTail(from: number): string {
-    try {
-      return readFileSync(this.logFile).subarray(from).toString("utf8").trimEnd().split("\n").slice(-8).join("\n");
+      return readFileSync(this.logFile).subarray(this.#logStart).toString("utf8");
     } catch {
       return "";
     }
+  }
+
+  #logTail(): string {
+    return this.logSinceStart().trimEnd().split("\n").slice(-8).join("\n");
   }
 
   protected refuse(service: string): never {
