@@ -167,7 +167,12 @@ export class ElasticsearchEngine extends LocalEngine {
       "action.destructive_requires_name": true,
     };
     const write = (name: string, text: string) => writeFileSync(join(config, name), text, { mode: 0o600 });
-    write("elasticsearch.yml", Object.entries(settings).map(([key, value]) => `${key}: ${JSON.stringify(value)}\n`).join(""));
+    write(
+      "elasticsearch.yml",
+      Object.entries(settings)
+        .map(([key, value]) => `${key}: ${JSON.stringify(value)}\n`)
+        .join(""),
+    );
     write("jvm.options", `-Djava.io.tmpdir=\${ES_TMPDIR}\n${JVM_OPTIONS.join("\n")}\n`);
     write("log4j2.properties", LOGGING);
     const { admin, search_service } = this.credentials.elasticsearch;

@@ -221,9 +221,7 @@ export abstract class LocalEngine implements Engine {
     const exited = new Promise<never>((_, reject) => {
       child.once("error", reject);
       child.once("exit", (code, signal) => {
-        reject(
-          new EngineStartError(`${this.name} ended (${signal ?? code}) before it was ready`, this.#logTail()),
-        );
+        reject(new EngineStartError(`${this.name} ended (${signal ?? code}) before it was ready`, this.#logTail()));
         this.#ended(child, code, signal);
       });
     });

@@ -43,7 +43,8 @@ export function findJdk(): string | undefined {
     "/Library/Java/JavaVirtualMachines/*/Contents/Home",
     "/opt/homebrew/opt/openjdk*/libexec/openjdk.jdk/Contents/Home",
   ]);
-  const rank = (version: number) => (version === PREFERRED ? 0 : Math.abs(version - PREFERRED) + (version > PREFERRED ? 100 : 0));
+  const rank = (version: number) =>
+    version === PREFERRED ? 0 : Math.abs(version - PREFERRED) + (version > PREFERRED ? 100 : 0);
   return [...onPath(), ...installed]
     .map((home) => ({ home, version: jdkVersion(home) ?? 0 }))
     .filter(({ version }) => version >= MINIMUM)
