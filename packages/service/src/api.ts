@@ -16,6 +16,8 @@ export interface ApiOptions {
   bodyLimitBytes?: number | ((method: string, path: string) => number);
   logger: Logger;
   metrics?: Metrics;
+  /** Called first for every request, to set headers that every answer carries. */
+  prepare?: (req: Request, res: Response) => void;
 }
 
 const requestIds = new WeakMap<Request, string>();
@@ -44,6 +46,7 @@ export function createApi(options: ApiOptions): Express {
     const id = typeof given === "string" && validRequestId.test(given) ? given : randomUUID();
     requestIds.set(req, id);
     res.setHeader("X-Request-Id", id);
+    options.prepare?.(req, res);
     const traceparent = req.headers.traceparent;
     withTraceparent(
       typeof traceparent === "string" ? traceparent : undefined,

@@ -121,7 +121,11 @@ export function createPeer(options: PeerOptions): Peer {
     forward,
     async request(method, path, request) {
       const answer = await forward(method, path, request);
-      return { ...answer, body: decode(answer) };
+      try {
+        return { ...answer, body: decode(answer) };
+      } catch (error) {
+        throw unavailable(options.name, 1, error);
+      }
     },
     async close() {
       dependency.close();

@@ -1,0 +1,32 @@
+import { createApi, finishApi, type Logger } from "@quartet/service";
+import type { Express } from "express";
+import type { GatewayConfig } from "./config.ts";
+import { authenticator } from "./http/authenticate.ts";
+import { addDeadLetters } from "./http/dead.ts";
+import { addImport } from "./http/import.ts";
+import { addPages } from "./http/pages.ts";
+import { createPeers } from "./http/peers.ts";
+import { addPeople } from "./http/people.ts";
+import { addProxy, bodyLimit } from "./http/proxy.ts";
+import { securityHeaders } from "./http/security.ts";
+import { addStatus } from "./http/status.ts";
+
+/** The gateway as an express app, with the connections it holds. */
+export async function createGateway(
+  config: GatewayConfig,
+  logger: Logger,
+): Promise<{ app: Express; close: () => Promise<void> }> {
+  const peers = createPeers(config);
+  const context = { peers, authenticate: authenticator(peers.session, config.QUARTET_OPERATOR_TOKEN) };
+  const app = createApi({ name: "gateway", logger, bodyLimitBytes: bodyLimit, prepare: securityHeaders });
+  await addPages(app);
+  addProxy(app, context);
+  addPeople(app, context);
+  addStatus(app, context);
+  addImport(app, context);
+  addDeadLetters(app, context);
+  const close = async (): Promise<void> => {
+    await Promise.all(Object.values(peers).map((peer) => peer.close()));
+  };
+  return { app: finishApi(app, logger), close };
+}

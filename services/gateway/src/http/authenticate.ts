@@ -1,0 +1,54 @@
+import { createHash, timingSafeEqual } from "node:crypto";
+import {
+  expectStatus,
+  forbidden,
+  type Identity,
+  type Peer,
+  requestIdOf,
+  unauthorized,
+  unavailable,
+} from "@quartet/service";
+import type { Request } from "express";
+import { z } from "zod";
+
+/** Finds out who makes a request; undefined if it carries no `Authorization`. 401 for one that is not valid, 503 if Session does not answer. */
+export type Authenticate = (req: Request) => Promise<Identity | undefined>;
+
+const introspected = z.object({ sessionId: z.string().min(1), userId: z.uuid() });
+const introspectionMs = 700;
+
+/**
+ * The operator's token is compared here, in constant time; every other bearer token is asked about at Session, each time: nothing is
+ * cached, so a revoked token is refused from the moment its revocation is committed.
+ */
+export function authenticator(session: Peer, operatorToken: string): Authenticate {
+  const operator = digest(operatorToken);
+  return async (req) => {
+    const header = req.headers.authorization;
+    if (header === undefined) return undefined;
+    const token = /^Bearer +([\x21-\x7e]{1,512})$/i.exec(header)?.[1];
+    if (token === undefined) throw unauthorized("Authorization must be `Bearer` and a token");
+    if (timingSafeEqual(digest(token), operator)) return { kind: "operator" };
+    const answer = await session.request("POST", "/internal/introspect", {
+      body: { token },
+      requestId: requestIdOf(req),
+      timeoutMs: introspectionMs,
+      idempotent: true,
+    });
+    if (answer.status === 401) throw unauthorized("the token is not valid, or no longer");
+    const known = introspected.safeParse(expectStatus(session, answer, 200).body);
+    if (!known.success) throw unavailable("session", 1, known.error);
+    return { kind: "user", ...known.data };
+  };
+}
+
+/** 401 without an identity, 403 with one that is not the operator's. */
+export async function requireOperator(authenticate: Authenticate, req: Request): Promise<void> {
+  const identity = await authenticate(req);
+  if (!identity) throw unauthorized("the operator's token is needed");
+  if (identity.kind !== "operator") throw forbidden("this needs the operator's token");
+}
+
+function digest(token: string): Buffer {
+  return createHash("sha256").update(token).digest();
+}

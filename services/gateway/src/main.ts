@@ -1,0 +1,15 @@
+import { loadConfig, runProcess } from "@quartet/service";
+import { createGateway } from "./app.ts";
+import { gatewayConfig } from "./config.ts";
+
+const config = loadConfig(gatewayConfig);
+
+await runProcess({
+  name: "gateway",
+  config,
+  start: async ({ logger }) => {
+    const gateway = await createGateway(config, logger);
+    // It owns no store. A service that is down is a 503 on that service's paths and no reason to take the others away from everybody.
+    return { app: gateway.app, ready: () => {}, close: gateway.close };
+  },
+});
