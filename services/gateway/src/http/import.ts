@@ -97,8 +97,8 @@ async function idsOfEarlier(user: Peer, body: ImportBody, requestId: string): Pr
   const ids = new Map<string, string>();
   if (keys.length > 0) {
     const answer = await user.request("POST", "/internal/import/keys", { body: { keys }, requestId, idempotent: true });
-    const found = expectStatus(user, answer, 200).body as { ids: [key: string, id: string][] };
-    for (const [key, id] of found.ids) ids.set(key, id);
+    const { ids: found } = expectStatus(user, answer, 200).body as { ids: [key: string, id: string][] };
+    for (const [key, id] of found) ids.set(key, id);
   }
   const errors = body.events.flatMap((event, i): FieldError[] =>
     event.userKey !== undefined && !here.has(event.userKey) && !ids.has(event.userKey)
