@@ -1,5 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 import { afterEach, expect, it, vi } from "vitest";
 
@@ -74,4 +76,27 @@ it("loads the exporter when it is asked to, and still works when nobody listens 
   expect((await fetch(`${url}/slow`)).status).toBe(200);
   running.kill("SIGTERM");
   expect(await exit).toBe(0);
+});
+
+it("sends its spans to the collector, continuing the caller's trace", async () => {
+  const received: string[] = [];
+  const collector = createServer(async (req, res) => {
+    let body = "";
+    for await (const chunk of req) body += chunk;
+    received.push(`${req.url} ${body}`);
+    res.writeHead(200, { "content-type": "application/json" }).end("{}");
+  });
+  collector.listen(0, "127.0.0.1");
+  await once(collector, "listening");
+  const endpoint = `http://127.0.0.1:${(collector.address() as AddressInfo).port}`;
+  const { process: running, text, exit } = await start({ OTEL_EXPORTER_OTLP_ENDPOINT: endpoint });
+  const { url } = await listening(text);
+  const traceId = "0af7651916cd43dd8448eb211c80319c";
+  await fetch(`${url}/slow`, { headers: { traceparent: `00-${traceId}-b7ad6b7169203331-01` } });
+  running.kill("SIGTERM");
+  expect(await exit).toBe(0);
+  collector.close();
+  const sent = received.join("\n");
+  for (const part of ["/v1/traces", traceId, '"b7ad6b7169203331"', "GET /slow", '"fixture"'])
+    expect(sent).toContain(part);
 });
