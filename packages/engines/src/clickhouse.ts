@@ -1,9 +1,9 @@
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { createClient } from "@clickhouse/client";
+import { ClickHouseLogLevel, createClient } from "@clickhouse/client";
 import { type Launch, LocalEngine } from "./engine.ts";
 import { EngineStartError, EngineUnavailableError } from "./errors.ts";
 
@@ -17,7 +17,6 @@ const SETTINGS = [
   "<uncompressed_cache_size>0</uncompressed_cache_size>",
   "<mmap_cache_size>0</mmap_cache_size>",
   "<timezone>UTC</timezone>",
-  "<logger><level>warning</level><console>1</console></logger>",
 ];
 
 /**
@@ -93,7 +92,7 @@ export class ClickHouseEngine extends LocalEngine {
   }
 
   protected async probe(): Promise<void> {
-    const client = createClient({ url: this.url, request_timeout: 1_500, log: { level: 127 } });
+    const client = createClient({ url: this.url, request_timeout: 1_500, log: { level: ClickHouseLogLevel.OFF } });
     try {
       const rows = await client.query({ query: "SELECT 1", format: "JSONEachRow" });
       await rows.json();

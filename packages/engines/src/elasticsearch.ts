@@ -32,6 +32,10 @@ rootLogger.level = warn
 rootLogger.appenderRef.console.ref = console
 logger.node.name = org.elasticsearch.node.Node
 logger.node.level = info
+logger.checks.name = org.elasticsearch.bootstrap.BootstrapChecks
+logger.checks.level = error
+logger.telemetry.name = io.opentelemetry.usage
+logger.telemetry.level = error
 `;
 
 /** `search_service` owns every index, and nothing of the cluster but its health and its index templates. */

@@ -121,6 +121,7 @@ export abstract class LocalEngine implements Engine {
   #ending = false;
   #starting: Promise<void> | undefined;
   #logStart = 0;
+  #startProblem: EngineStartError | undefined;
   #listeners = new Set<(exit: EngineExit) => void>();
 
   constructor(options: EngineOptions) {
@@ -221,7 +222,8 @@ export abstract class LocalEngine implements Engine {
     const exited = new Promise<never>((_, reject) => {
       child.once("error", reject);
       child.once("exit", (code, signal) => {
-        reject(new EngineStartError(`${this.name} ended (${signal ?? code}) before it was ready`, this.#logTail()));
+        const problem = `${this.name} ended (${signal ?? code}) before it was ready`;
+        reject(this.#startProblem ?? new EngineStartError(problem, this.#logTail()));
         this.#ended(child, code, signal);
       });
     });
@@ -230,6 +232,7 @@ export abstract class LocalEngine implements Engine {
     this.#child = child;
     this.#ending = false;
     this.#frozen = false;
+    this.#startProblem = undefined;
     this.#identity = identify(child.pid!);
     if (this.#identity) writePidFile(this.options.home, this.name, this.#identity);
     child.unref();
@@ -253,14 +256,16 @@ export abstract class LocalEngine implements Engine {
       const problem = this.#frozen ? new Error("frozen") : await failure(this.probe(), PROBE_TIMEOUT_MS);
       if (problem === undefined) return;
       if (problem instanceof EngineStartError) {
+        this.#startProblem = problem;
         await this.kill();
         throw problem;
       }
       // A frozen engine is not late; it waits for the thaw.
       if (Date.now() > deadline && !this.#frozen) {
-        const log = this.#logTail();
+        const late = `${this.name} did not answer within ${this.startTimeoutMs / 1000} s`;
+        this.#startProblem = new EngineStartError(late, this.#logTail());
         await this.kill();
-        throw new EngineStartError(`${this.name} did not answer within ${this.startTimeoutMs / 1000} s`, log);
+        throw this.#startProblem;
       }
       await new Promise((resolve) => setTimeout(resolve, READY_POLL_MS));
     }
