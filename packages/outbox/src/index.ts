@@ -1,0 +1,16 @@
+export * from "./errors.ts";
+export { assertPublishable, MAX_PAYLOAD_BYTES } from "./event.ts";
+export { appendOutbox, deleteOutboxRows, type OutboxClient } from "./postgres/append.ts";
+export {
+  CREATE_OUTBOX,
+  CREATE_OUTBOX_CHECKPOINT,
+  CREATE_OUTBOX_DEFAULT_PARTITION,
+  CREATE_OUTBOX_KEY_INDEX,
+  CREATE_OUTBOX_RELAY,
+  createOutboxPublication,
+  outboxMigration,
+} from "./postgres/migrations.ts";
+export { dropOldPartitions, ensurePartitions, partitionName } from "./postgres/partitions.ts";
+export { createPostgresRelay, type PostgresRelayOptions, type PostgresRelayStatus } from "./postgres/relay.ts";
+export { createRedisRelay, type RedisRelayStatus } from "./redis/relay.ts";
+export type * from "./types.ts";

@@ -1,0 +1,129 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { OutboxError, PoisonEventError } from "./errors.ts";
+import type { CommonRelayOptions, RelayLogger, RelayStatus } from "./types.ts";
+
+const SILENT: RelayLogger = { debug() {}, info() {}, warn() {}, error() {} };
+
+/** Everything a relay keeps from one session to the next. */
+export class RelayState {
+  readonly options: CommonRelayOptions;
+  readonly logger: RelayLogger;
+  active = false;
+  published = 0;
+  duplicates = 0;
+  resent = 0;
+  restarts = 0;
+  lastError: RelayStatus["lastError"] = null;
+  /** Events that `onPoison` took over. */
+  readonly skipped = new Set<string>();
+
+  constructor(options: CommonRelayOptions) {
+    this.options = options;
+    this.logger = options.logger ?? SILENT;
+  }
+
+  failed(error: unknown): void {
+    const { name, message } = error instanceof Error ? error : new Error(String(error));
+    this.restarts++;
+    this.lastError = { at: new Date().toISOString(), name, message };
+    this.options.metrics?.restarted?.(name);
+  }
+}
+
+/**
+ * Runs sessions one after another until the signal aborts, for ever: a broker or store that is down only means waiting. The pause doubles from
+ * 100 ms to `maxBackoffMs` and starts over after a session that relayed something.
+ */
+export async function runSessions(
+  state: RelayState,
+  signal: AbortSignal,
+  session: (signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  const longest = state.options.maxBackoffMs ?? 2_000;
+  let pause = 100;
+  while (!signal.aborted) {
+    const before = state.published;
+    try {
+      await session(signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      if (state.published > before) pause = 100;
+      state.failed(error);
+      const context = { err: error, retryInMs: pause };
+      const known = error instanceof OutboxError && error.retry;
+      if (known) state.logger.warn(context, `relay starts over: ${error.message}`);
+      else state.logger.error(context, `relay starts over: ${(error as Error).message}`);
+      await takeOverPoison(state, error);
+      await sleep(pause, undefined, { signal }).catch(() => {});
+      pause = Math.min(pause * 2, longest);
+    } finally {
+      state.active = false;
+    }
+  }
+}
+
+async function takeOverPoison(state: RelayState, error: unknown): Promise<void> {
+  if (!(error instanceof PoisonEventError) || !state.options.onPoison) return;
+  const { event } = error;
+  try {
+    await state.options.onPoison(event, error);
+    state.skipped.add(event.id);
+    state.logger.error({ eventId: event.id, stream: event.stream }, "poison event was taken over and is skipped");
+  } catch (failure) {
+    state.logger.error({ err: failure, eventId: event.id }, "onPoison failed, the relay stays where it is");
+  }
+}
+
+/** One outcome for many sources: the first failure or the abort decides. */
+export class Outcome {
+  readonly promise: Promise<void>;
+  settled = false;
+  readonly #promise = Promise.withResolvers<void>();
+  readonly #signal: AbortSignal;
+  readonly #abort = () => this.end();
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal;
+    this.promise = this.#promise.promise;
+    // Whoever awaits it sees the failure; nobody may be awaiting it yet.
+    this.promise.catch(() => {});
+    if (signal.aborted) this.end();
+    else signal.addEventListener("abort", this.#abort);
+  }
+
+  end(): void {
+    this.#settle();
+    this.#promise.resolve();
+  }
+
+  fail(error: unknown): void {
+    this.#settle();
+    this.#promise.reject(error);
+  }
+
+  #settle(): void {
+    this.settled = true;
+    this.#signal.removeEventListener("abort", this.#abort);
+  }
+}
+
+/** Runs `task` every `everyMs`, never twice at once, until the returned function is called. Errors go to `onError`. */
+export function every(
+  everyMs: number,
+  task: () => Promise<void> | void,
+  onError: (error: unknown) => void,
+): () => void {
+  let running = false;
+  const timer = setInterval(async () => {
+    if (running) return;
+    running = true;
+    try {
+      await task();
+    } catch (error) {
+      onError(error);
+    } finally {
+      running = false;
+    }
+  }, everyMs);
+  return () => clearInterval(timer);
+}
