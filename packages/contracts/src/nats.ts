@@ -84,3 +84,15 @@ export function natsUsers(): NatsUser[] {
 export function inboxPrefix(service: string): string {
   return `_INBOX_${service}`;
 }
+
+/** The `authorization` part of a nats-server configuration; passwords come from the environment as `NATS_PASSWORD_<USER>`. */
+export function natsUsersConf(): string {
+  const list = (subjects: string[]) => subjects.map((s) => JSON.stringify(s)).join(", ");
+  const users = natsUsers().map(
+    ({ name, permissions }) =>
+      `    { user: ${name}, password: $NATS_PASSWORD_${name.toUpperCase()}, permissions: {\n` +
+      `      publish: { allow: [${list(permissions.publish.allow)}] }\n` +
+      `      subscribe: { allow: [${list(permissions.subscribe.allow)}] }\n    } }\n`,
+  );
+  return `authorization {\n  users: [\n    { user: admin, password: $NATS_PASSWORD_ADMIN }\n${users.join("")}  ]\n}\n`;
+}
