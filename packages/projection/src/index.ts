@@ -1,0 +1,30 @@
+/** Everything this package offers. */
+export { type DeadLetter, type DeadLetters, type DeadLettersOptions, deadLetters } from "./deadletters.ts";
+export {
+  JetStreamFailure,
+  NoSuchLetter,
+  PoisonMessage,
+  RetainedState,
+  StoreUnavailable,
+} from "./errors.ts";
+export { type Folded, latestPerKey } from "./fold.ts";
+export { ackFloor } from "./jsapi.ts";
+export { DEAD as DEAD_LETTER_HEADERS } from "./parking.ts";
+export { createProjector } from "./projector.ts";
+export type {
+  DeadLetterOptions,
+  HeartbeatOptions,
+  Item,
+  Logger,
+  Metrics,
+  NatsSource,
+  Position,
+  Projector,
+  ProjectorOptions,
+  ProjectorState,
+  ProjectorStatus,
+  RawMessage,
+  Unsafe,
+  Verdict,
+  WatermarkContext,
+} from "./types.ts";
