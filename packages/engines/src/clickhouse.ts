@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ClickHouseLogLevel, createClient } from "@clickhouse/client";
-import { type Launch, LocalEngine } from "./engine.ts";
+import { type EngineLaunch, type EngineOptions, LocalEngine } from "./engine.ts";
 import { EngineStartError, EngineUnavailableError } from "./errors.ts";
 
 const LAUNCHER = fileURLToPath(new URL("./clickhouse-launcher.py", import.meta.url));
@@ -51,6 +51,10 @@ export class ClickHouseEngine extends LocalEngine {
   readonly name = "clickhouse";
   protected readonly defaultPort = 8123;
 
+  constructor(options: EngineOptions) {
+    super("clickhouse", options);
+  }
+
   get url(): string {
     return `http://admin:${this.credentials.clickhouse.admin}@127.0.0.1:${this.port}`;
   }
@@ -60,7 +64,7 @@ export class ClickHouseEngine extends LocalEngine {
     return `http://analytics_service:${this.credentials.clickhouse.analytics_service}@127.0.0.1:${this.port}/analytics`;
   }
 
-  protected async prepare(folder: string): Promise<Launch> {
+  protected async prepare(folder: string): Promise<EngineLaunch> {
     if (spawnSync("python3", ["-c", "import ctypes"], { stdio: "ignore" }).status !== 0) {
       throw new EngineUnavailableError(
         "clickhouse needs python3, which is not on this machine: install it, or set CLICKHOUSE_URL to a running clickhouse",

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { pbkdf2Sync, randomBytes } from "node:crypto";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Launch, LocalEngine } from "./engine.ts";
+import { type EngineLaunch, type EngineOptions, LocalEngine } from "./engine.ts";
 import { EngineStartError, EngineUnavailableError } from "./errors.ts";
 import { findJdk } from "./java.ts";
 import { choosePort } from "./ports.ts";
@@ -123,6 +123,10 @@ export class ElasticsearchEngine extends LocalEngine {
   protected override readonly refusesRoot = true;
   #plan: { port: number; plan: LaunchPlan } | undefined;
 
+  constructor(options: EngineOptions) {
+    super("elasticsearch", options);
+  }
+
   get url(): string {
     return `http://admin:${this.credentials.elasticsearch.admin}@127.0.0.1:${this.port}`;
   }
@@ -132,7 +136,7 @@ export class ElasticsearchEngine extends LocalEngine {
     return `http://search_service:${this.credentials.elasticsearch.search_service}@127.0.0.1:${this.port}`;
   }
 
-  protected async prepare(folder: string): Promise<Launch> {
+  protected async prepare(folder: string): Promise<EngineLaunch> {
     const jdk = findJdk();
     if (!jdk) {
       throw new EngineUnavailableError(

@@ -1,26 +1,13 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, rmSync } from "node:fs";
-import type { Socket } from "node:net";
+import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Credentials, loadCredentials } from "./credentials.ts";
 import { EngineStartError } from "./errors.ts";
 import { fetchEngines } from "./fetch.ts";
+import { ManagedProcess, type ProcessExit } from "./managed.ts";
 import type { EngineName } from "./platform.ts";
 import { choosePort, isPortFree } from "./ports.ts";
 import { dieWithParent, dropRoot } from "./privileges.ts";
-import {
-  freezeTree,
-  identify,
-  isAlive,
-  killTree,
-  type ProcessIdentity,
-  readPidFile,
-  removePidFile,
-  signalProcess,
-  thawTree,
-  waitForDeath,
-  writePidFile,
-} from "./processes.ts";
+import { isAlive, readPidFile } from "./processes.ts";
 
 export interface EngineOptions {
   /** Folder of one Quartet installation: credentials, PID files, logs and, below `data/`, what the engines store. */
@@ -35,13 +22,6 @@ export interface EngineOptions {
   disposable?: boolean;
   /** Let the kernel kill the engine when this process ends, however it ends (Linux). For tests. */
   dieWithParent?: boolean;
-}
-
-/** How an engine's process ended. `expected` if `stop` or `kill` of this object ended it. */
-export interface EngineExit {
-  code: number | null;
-  signal: NodeJS.Signals | null;
-  expected: boolean;
 }
 
 /** One real database or broker as a local process. */
@@ -62,6 +42,8 @@ export interface Engine {
   stop(): Promise<void>;
   /** SIGKILL to the server and all its processes; returns once they are gone. */
   kill(): Promise<void>;
+  /** The same without waiting: for the end of this process. */
+  killNow(): void;
   /** SIGSTOP to the server and all its processes: connections stay open and nothing answers. */
   freeze(): void;
   /** SIGCONT: the opposite of `freeze`. */
@@ -71,14 +53,13 @@ export interface Engine {
   /** Whether it answers an authenticated request within two seconds. */
   isReady(): Promise<boolean>;
   /** Calls `listener` whenever the process ends. Returns the function that stops it. */
-  onExit(listener: (exit: EngineExit) => void): () => void;
+  onExit(listener: (exit: ProcessExit) => void): () => void;
 }
 
 /** What one engine adds to the common life cycle. */
-export interface Launch {
+export interface EngineLaunch {
   command: string[];
   env?: Record<string, string>;
-  cwd?: string;
   /** Written to the standard input, which then stays open; without it there is none. */
   stdin?: Buffer;
 }
@@ -114,25 +95,20 @@ export abstract class LocalEngine implements Engine {
 
   readonly options: EngineOptions;
   readonly credentials: Credentials;
+  readonly #process: ManagedProcess;
   #port: number;
-  #child: ChildProcess | undefined;
-  #identity: ProcessIdentity | undefined;
-  #frozen = false;
-  #ending = false;
   #starting: Promise<void> | undefined;
-  #logStart = 0;
-  #startProblem: EngineStartError | undefined;
-  #listeners = new Set<(exit: EngineExit) => void>();
 
-  constructor(options: EngineOptions) {
+  constructor(name: EngineName, options: EngineOptions) {
     this.options = options;
     this.credentials = loadCredentials(options.home);
+    this.#process = new ManagedProcess(options.home, name);
     this.#port = options.port ?? 0;
   }
 
   abstract urlFor(service: string): string;
   /** Writes configuration and first data. Called before every start; `folder` is the unpacked engine. */
-  protected abstract prepare(folder: string): Promise<Launch>;
+  protected abstract prepare(folder: string): Promise<EngineLaunch>;
   /** Rejects unless the server answers an authenticated request; with an EngineStartError if it never will. */
   protected abstract probe(): Promise<void>;
   /** Accounts and databases that are made from inside the running server. Called after every start; idempotent. */
@@ -147,20 +123,15 @@ export abstract class LocalEngine implements Engine {
   }
 
   get pid(): number | undefined {
-    return this.#identity?.pid;
+    return this.#process.pid;
   }
 
   get frozen(): boolean {
-    return this.#frozen;
+    return this.#process.frozen;
   }
 
-  get logFile(): string {
-    return join(this.options.home, "logs", `${this.name}.log`);
-  }
-
-  onExit(listener: (exit: EngineExit) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+  onExit(listener: (exit: ProcessExit) => void): () => void {
+    return this.#process.onExit(listener);
   }
 
   start(): Promise<void> {
@@ -171,7 +142,7 @@ export abstract class LocalEngine implements Engine {
   }
 
   async #start(): Promise<void> {
-    if (this.#child) return;
+    if (this.#process.running) return;
     const left = readPidFile(this.options.home, this.name);
     if (left && isAlive(left)) {
       throw new EngineStartError(`${this.name} of ${this.options.home} already runs as process ${left.pid}`, "");
@@ -185,10 +156,8 @@ export abstract class LocalEngine implements Engine {
         await this.#launch(folder);
         return;
       } catch (error) {
-        const taken =
-          mayMove && attempt < 3 && /address already in use|could not bind|Failed to bind/i.test(String(error));
-        if (!taken) throw error;
-        this.#port = 0;
+        const taken = /address already in use|could not bind|Failed to bind/i.test(String(error));
+        if (!(taken && mayMove && attempt < 3)) throw error;
       }
     }
   }
@@ -201,48 +170,28 @@ export abstract class LocalEngine implements Engine {
   }
 
   async #launch(folder: string): Promise<void> {
-    mkdirSync(join(this.options.home, "logs"), { recursive: true, mode: 0o700 });
     mkdirSync(this.dir, { recursive: true, mode: 0o700 });
-    const { command, env, cwd, stdin } = await this.prepare(folder);
-    const words = [...this.prefix(), ...command];
-    const log = openSync(this.logFile, "a", 0o600);
-    this.#logStart = fstatSync(log).size;
-    let child: ChildProcess;
-    try {
-      child = spawn(words[0]!, words.slice(1), {
-        // A session of its own: a Ctrl-C in the terminal is for the launcher, which then stops the engines in order.
-        detached: true,
-        stdio: [stdin ? "pipe" : "ignore", log, log],
-        cwd: cwd ?? this.dir,
-        env: { PATH: process.env.PATH, HOME: this.dir, LANG: "C.UTF-8", TZ: "UTC", ...env },
-      });
-    } finally {
-      closeSync(log);
-    }
-    const exited = new Promise<never>((_, reject) => {
-      child.once("error", reject);
-      child.once("exit", (code, signal) => {
-        const problem = `${this.name} ended (${signal ?? code}) before it was ready`;
-        reject(this.#startProblem ?? new EngineStartError(problem, this.#logTail()));
-        this.#ended(child, code, signal);
-      });
+    const { command, env, stdin } = await this.prepare(folder);
+    const { ended } = await this.#process.launch({
+      command: [...this.prefix(), ...command],
+      env: { PATH: process.env.PATH, HOME: this.dir, LANG: "C.UTF-8", TZ: "UTC", ...env },
+      cwd: this.dir,
+      ...(stdin ? { stdin } : {}),
     });
-    exited.catch(() => {});
-    if (child.pid === undefined) await exited;
-    this.#child = child;
-    this.#ending = false;
-    this.#frozen = false;
-    this.#startProblem = undefined;
-    this.#identity = identify(child.pid!);
-    if (this.#identity) writePidFile(this.options.home, this.name, this.#identity);
-    child.unref();
-    if (stdin && child.stdin) {
-      child.stdin.on("error", () => {});
-      child.stdin.write(stdin);
-      (child.stdin as Socket).unref();
+    let settled = false;
+    const early = ended.catch((error) => {
+      throw new EngineStartError(`${error.message} before it was ready`, this.#process.logTail());
+    });
+    early.catch(() => {});
+    try {
+      await Promise.race([this.#untilReady(() => settled), early]);
+      await Promise.race([this.provision(), early]);
+    } catch (error) {
+      settled = true;
+      // One that runs but will not serve is of no use.
+      if (this.#process.running) await this.kill();
+      throw error;
     }
-    await Promise.race([this.#untilReady(), exited]);
-    await Promise.race([this.provision(), exited]);
   }
 
   /** Words before the server's command: another user if this one is root, and the tie to this process's life. */
@@ -250,71 +199,40 @@ export abstract class LocalEngine implements Engine {
     return [...(this.refusesRoot ? dropRoot() : []), ...(this.options.dieWithParent ? dieWithParent() : [])];
   }
 
-  async #untilReady(): Promise<void> {
+  /** Polls until it answers. Throws EngineStartError if it is late or says that it never will. */
+  async #untilReady(givenUp: () => boolean): Promise<void> {
     const deadline = Date.now() + this.startTimeoutMs;
-    while (this.#child) {
-      const problem = this.#frozen ? new Error("frozen") : await failure(this.probe(), PROBE_TIMEOUT_MS);
+    while (!givenUp()) {
+      const problem = this.frozen ? new Error("frozen") : await failure(this.probe(), PROBE_TIMEOUT_MS);
       if (problem === undefined) return;
-      if (problem instanceof EngineStartError) {
-        this.#startProblem = problem;
-        await this.kill();
-        throw problem;
-      }
+      if (problem instanceof EngineStartError) throw problem;
       // A frozen engine is not late; it waits for the thaw.
-      if (Date.now() > deadline && !this.#frozen) {
-        const late = `${this.name} did not answer within ${this.startTimeoutMs / 1000} s`;
-        this.#startProblem = new EngineStartError(late, this.#logTail());
-        await this.kill();
-        throw this.#startProblem;
+      if (Date.now() > deadline && !this.frozen) {
+        const seconds = this.startTimeoutMs / 1000;
+        throw new EngineStartError(`${this.name} did not answer within ${seconds} s`, this.#process.logTail());
       }
       await new Promise((resolve) => setTimeout(resolve, READY_POLL_MS));
     }
   }
 
-  #ended(child: ChildProcess, code: number | null, signal: NodeJS.Signals | null): void {
-    if (this.#child !== child) return;
-    const expected = this.#ending;
-    this.#child = undefined;
-    this.#identity = undefined;
-    this.#frozen = false;
-    removePidFile(this.options.home, this.name);
-    for (const listener of this.#listeners) listener({ code, signal, expected });
+  stop(): Promise<void> {
+    return this.#process.stop(this.stopSignal, this.stopTimeoutMs);
   }
 
-  async #untilEnded(timeoutMs: number): Promise<boolean> {
-    const deadline = Date.now() + timeoutMs;
-    while (this.#child && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 10));
-    return this.#child === undefined;
+  kill(): Promise<void> {
+    return this.#process.kill();
   }
 
-  async stop(): Promise<void> {
-    const identity = this.#identity;
-    if (!this.#child || !identity) return;
-    this.#ending = true;
-    this.thaw();
-    signalProcess(identity, this.stopSignal);
-    if (!(await this.#untilEnded(this.stopTimeoutMs))) await this.kill();
-  }
-
-  async kill(): Promise<void> {
-    const identity = this.#identity;
-    if (!this.#child || !identity) return;
-    this.#ending = true;
-    killTree(identity);
-    await waitForDeath(identity, 10_000);
-    await this.#untilEnded(10_000);
+  killNow(): void {
+    this.#process.killNow();
   }
 
   freeze(): void {
-    if (!this.#identity) return;
-    this.#frozen = true;
-    freezeTree(this.#identity);
+    this.#process.freeze();
   }
 
   thaw(): void {
-    if (!this.#identity) return;
-    thawTree(this.#identity);
-    this.#frozen = false;
+    this.#process.thaw();
   }
 
   async wipe(): Promise<void> {
@@ -323,26 +241,12 @@ export abstract class LocalEngine implements Engine {
   }
 
   async isReady(): Promise<boolean> {
-    if (!this.#child || this.#frozen) return false;
+    if (!this.#process.running || this.frozen) return false;
     return (await failure(this.probe(), PROBE_TIMEOUT_MS)) === undefined;
   }
 
-  /** Kills the processes at once, without waiting: for the end of this process. */
-  killNow(): void {
-    if (this.#identity) killTree(this.#identity);
-  }
-
-  /** What the server has written since it was last started. */
   protected logSinceStart(): string {
-    try {
-      return readFileSync(this.logFile).subarray(this.#logStart).toString("utf8");
-    } catch {
-      return "";
-    }
-  }
-
-  #logTail(): string {
-    return this.logSinceStart().trimEnd().split("\n").slice(-8).join("\n");
+    return this.#process.logSinceStart();
   }
 
   protected refuse(service: string): never {

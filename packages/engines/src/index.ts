@@ -1,14 +1,16 @@
 export { createEngine } from "./create.ts";
 export { type Credentials, loadCredentials } from "./credentials.ts";
-export type { Engine, EngineExit, EngineOptions } from "./engine.ts";
+export type { Engine, EngineOptions } from "./engine.ts";
 export { EngineStartError, EngineUnavailableError } from "./errors.ts";
 export { cacheFolder, type FetchOptions, type FetchProgress, fetchEngines } from "./fetch.ts";
+export { ManagedProcess, type ProcessExit } from "./managed.ts";
 export { ENGINE_NAMES, ENGINE_URL_VARIABLES, type EngineName } from "./platform.ts";
 export { choosePort, isPortFree } from "./ports.ts";
 export {
   freezeTree,
   identify,
   isAlive,
+  isStopped,
   killTree,
   type ProcessIdentity,
   readPidFile,

@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { natsUsers } from "@quartet/contracts";
 import { connect } from "nats";
-import { type Launch, LocalEngine } from "./engine.ts";
+import { type EngineLaunch, type EngineOptions, LocalEngine } from "./engine.ts";
 
 const MAX_PAYLOAD_BYTES = 8 * 1024 * 1024;
 
@@ -10,6 +10,10 @@ const MAX_PAYLOAD_BYTES = 8 * 1024 * 1024;
 export class NatsEngine extends LocalEngine {
   readonly name = "nats";
   protected readonly defaultPort = 4222;
+
+  constructor(options: EngineOptions) {
+    super("nats", options);
+  }
 
   get url(): string {
     return this.#url("admin", this.credentials.nats.admin);
@@ -26,7 +30,7 @@ export class NatsEngine extends LocalEngine {
     return `nats://${user}:${password}@127.0.0.1:${this.port}`;
   }
 
-  protected async prepare(folder: string): Promise<Launch> {
+  protected async prepare(folder: string): Promise<EngineLaunch> {
     const config = join(this.dir, "nats.conf");
     const store = join(this.dir, "jetstream");
     mkdirSync(store, { recursive: true, mode: 0o700 });

@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import pg from "pg";
-import { type Launch, LocalEngine } from "./engine.ts";
+import { type EngineLaunch, type EngineOptions, LocalEngine } from "./engine.ts";
 import { EngineStartError } from "./errors.ts";
 import { ownForDroppedRoot } from "./privileges.ts";
 import { identify, killTree, waitForDeath } from "./processes.ts";
@@ -51,6 +51,10 @@ export class PostgresEngine extends LocalEngine {
   protected override readonly stopSignal = "SIGINT";
   protected override readonly refusesRoot = true;
 
+  constructor(options: EngineOptions) {
+    super("postgres", options);
+  }
+
   get url(): string {
     return `postgres://postgres:${this.credentials.postgres.postgres}@127.0.0.1:${this.port}/quartet`;
   }
@@ -64,7 +68,7 @@ export class PostgresEngine extends LocalEngine {
     return join(this.dir, "data");
   }
 
-  protected async prepare(folder: string): Promise<Launch> {
+  protected async prepare(folder: string): Promise<EngineLaunch> {
     const bin = join(folder, "native", "bin");
     ownForDroppedRoot(this.dir);
     if (!existsSync(join(this.#data, "PG_VERSION"))) await this.#initialise(bin);

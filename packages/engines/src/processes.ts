@@ -78,6 +78,12 @@ export function isAlive(identity: ProcessIdentity): boolean {
   return identify(identity.pid)?.started === identity.started;
 }
 
+/** Whether that process is frozen (SIGSTOP). */
+export function isStopped(identity: ProcessIdentity): boolean {
+  const row = read(identity.pid);
+  return row?.started === identity.started && /^T/i.test(row.state);
+}
+
 /** Pids of a process and everything below it, the process itself first. */
 export function tree(root: number): number[] {
   const children = new Map<number, number[]>();

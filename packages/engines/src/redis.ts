@@ -1,7 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Redis } from "ioredis";
-import { type Launch, LocalEngine } from "./engine.ts";
+import { type EngineLaunch, type EngineOptions, LocalEngine } from "./engine.ts";
 
 /**
  * Redis that loses nothing it acknowledged: append-only file, fsync before every answer, no eviction. The default user is off;
@@ -10,6 +10,10 @@ import { type Launch, LocalEngine } from "./engine.ts";
 export class RedisEngine extends LocalEngine {
   readonly name = "redis";
   protected readonly defaultPort = 6379;
+
+  constructor(options: EngineOptions) {
+    super("redis", options);
+  }
 
   get url(): string {
     return `redis://admin:${this.credentials.redis.admin}@127.0.0.1:${this.port}`;
@@ -20,7 +24,7 @@ export class RedisEngine extends LocalEngine {
     return `redis://session_service:${this.credentials.redis.session_service}@127.0.0.1:${this.port}`;
   }
 
-  protected async prepare(folder: string): Promise<Launch> {
+  protected async prepare(folder: string): Promise<EngineLaunch> {
     const config = join(this.dir, "redis.conf");
     const { admin, session_service } = this.credentials.redis;
     const lines = [

@@ -1,0 +1,124 @@
+import {
+  choosePort,
+  createEngine,
+  ENGINE_NAMES,
+  ENGINE_URL_VARIABLES,
+  type Engine,
+  type EngineName,
+  isPortFree,
+  loadCredentials,
+} from "@quartet/engines";
+import { UsageError } from "./client.ts";
+import { operatorToken, type RunFile } from "./home.ts";
+import { SERVICE_NAMES, SERVICE_PORTS, type ServiceName, ServiceProcess } from "./service.ts";
+
+/** Which engines a service talks to. */
+const NEEDS: Record<ServiceName, EngineName[]> = {
+  user: ["postgres", "nats"],
+  session: ["redis", "nats"],
+  analytics: ["clickhouse", "nats"],
+  search: ["elasticsearch", "nats"],
+  gateway: [],
+};
+
+/** What the services must not inherit from the launcher's environment: secrets of others, and what npm adds. */
+const NOT_INHERITED = new Set<string>([
+  ...Object.values(ENGINE_URL_VARIABLES),
+  ...SERVICE_NAMES.map((name) => `${name.toUpperCase()}_URL`),
+  "INTERNAL_SECRET",
+  "QUARTET_OPERATOR_TOKEN",
+  "HOST",
+  "PORT",
+  "ADMIN_PORT",
+  "ROLE",
+]);
+
+/** The parts of a local system: five engines (but those brought from outside) and five services, not yet started. */
+export interface LocalSystem {
+  engines: Engine[];
+  services: ServiceProcess[];
+  /** Built once the engines run and have their ports. */
+  url: string;
+  runFile(): RunFile;
+}
+
+/** The engines that run here: all but those whose URL is in the environment. */
+export function localEngines(home: string): Engine[] {
+  return ENGINE_NAMES.filter((name) => !process.env[ENGINE_URL_VARIABLES[name]]).map((name) =>
+    createEngine(name, { home }),
+  );
+}
+
+/** Chooses the services' ports. Throws UsageError if PORT was given and is taken. */
+async function choosePorts(): Promise<Record<ServiceName, { port: number; adminPort: number }>> {
+  const taken = new Set<number>();
+  const choose = async (preferred: number) => {
+    let port = await choosePort(preferred);
+    while (taken.has(port)) port = await choosePort();
+    taken.add(port);
+    return port;
+  };
+  const given = process.env.PORT;
+  if (given !== undefined && !(/^\d+$/.test(given) && Number(given) > 0 && Number(given) < 65_536)) {
+    throw new UsageError(`PORT=${given} is not a port (1 to 65535).`);
+  }
+  if (given !== undefined && !(await isPortFree(Number(given)))) {
+    throw new UsageError(`Port ${given} (PORT) is taken by another program: choose another, or leave PORT out.`);
+  }
+  const ports = {} as Record<ServiceName, { port: number; adminPort: number }>;
+  // The gateway first: its port is the one that people know.
+  for (const name of SERVICE_NAMES.toReversed()) {
+    const preferred = name === "gateway" && given !== undefined ? Number(given) : SERVICE_PORTS[name];
+    const port = await choose(preferred);
+    ports[name] = { port, adminPort: await choose(port + 1000 < 65_536 ? port + 1000 : port - 1000) };
+  }
+  return ports;
+}
+
+/** Puts the services together with the addresses and credentials of the engines, which run already. */
+export async function assemble(home: string, engines: Engine[]): Promise<LocalSystem> {
+  const ports = await choosePorts();
+  const base = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !NOT_INHERITED.has(name) && !name.startsWith("npm_")),
+  );
+  const peers = Object.fromEntries(
+    SERVICE_NAMES.filter((name) => name !== "gateway").map((name) => [
+      `${name.toUpperCase()}_URL`,
+      `http://127.0.0.1:${ports[name].port}`,
+    ]),
+  );
+  const token = operatorToken(home);
+  const secret = loadCredentials(home).internalSecret;
+  const services = SERVICE_NAMES.map((name) => {
+    const stores = NEEDS[name].map((engine) => {
+      const variable = ENGINE_URL_VARIABLES[engine];
+      const local = engines.find((candidate) => candidate.name === engine);
+      return [variable, local ? local.urlFor(name) : process.env[variable]];
+    });
+    const env = {
+      ...base,
+      ...peers,
+      ...Object.fromEntries(stores),
+      INTERNAL_SECRET: secret,
+      ...(name === "gateway" ? { QUARTET_OPERATOR_TOKEN: token } : {}),
+    };
+    return new ServiceProcess(name, { home, ...ports[name], env });
+  });
+  const url = `http://127.0.0.1:${ports.gateway.port}`;
+  const startedAt = new Date().toISOString();
+  const runFile = (): RunFile => ({
+    url,
+    startedAt,
+    launcher: process.pid,
+    engines: Object.fromEntries(
+      ENGINE_NAMES.map((name) => {
+        const local = engines.find((engine) => engine.name === name);
+        return [name, local ? { port: local.port, pid: local.pid } : { port: 0, external: true }];
+      }),
+    ),
+    services: Object.fromEntries(
+      services.map((service) => [service.name, { port: service.port, adminPort: service.adminPort, pid: service.pid }]),
+    ),
+  });
+  return { engines, services, url, runFile };
+}
