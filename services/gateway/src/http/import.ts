@@ -97,8 +97,9 @@ async function idsOfEarlier(user: Peer, body: ImportBody, requestId: string): Pr
   const ids = new Map<string, string>();
   if (keys.length > 0) {
     const answer = await user.request("POST", "/internal/import/keys", { body: { keys }, requestId, idempotent: true });
-    const { ids: found } = expectStatus(user, answer, 200).body as { ids: [key: string, id: string][] };
-    for (const [key, id] of found) ids.set(key, id);
+    // a User of an older release has no such call, and so knows no earlier keys
+    const known = expectStatus(user, answer, 200, 404).status === 200;
+    for (const [key, id] of known ? (answer.body as { ids: [key: string, id: string][] }).ids : []) ids.set(key, id);
   }
   const errors = body.events.flatMap((event, i): FieldError[] =>
     event.userKey !== undefined && !here.has(event.userKey) && !ids.has(event.userKey)
