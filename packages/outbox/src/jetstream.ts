@@ -32,9 +32,9 @@ interface ApiError {
   error?: { code: number; err_code?: number; description?: string };
 }
 
-async function api<T>(nc: NatsConnection, subject: string, body: object = {}): Promise<T & ApiError> {
+async function api<T>(nc: NatsConnection, subject: string, body: object, timeout: number): Promise<T & ApiError> {
   try {
-    const reply = await nc.request(`$JS.API.${subject}`, JSON.stringify(body), { timeout: 2_000 });
+    const reply = await nc.request(`$JS.API.${subject}`, JSON.stringify(body), { timeout });
     return reply.json<T & ApiError>();
   } catch (error) {
     throw new BrokerError(`JetStream did not answer ${subject}: ${(error as Error).message}`, { cause: error });
@@ -42,10 +42,12 @@ async function api<T>(nc: NatsConnection, subject: string, body: object = {}): P
 }
 
 /** @throws BrokerError if the stream does not exist or nobody answers */
-export async function streamState(nc: NatsConnection, stream: string): Promise<StreamState> {
+export async function streamState(nc: NatsConnection, stream: string, timeoutMs = 2_000): Promise<StreamState> {
   const info = await api<{ created: string; state: { first_seq: number; last_seq: number } }>(
     nc,
     `STREAM.INFO.${stream}`,
+    {},
+    timeoutMs,
   );
   if (info.error) throw new BrokerError(`stream ${stream}: ${info.error.description ?? info.error.code}`);
   return { incarnation: info.created, firstSequence: info.state.first_seq, lastSequence: info.state.last_seq };
@@ -55,7 +57,12 @@ const NO_MESSAGE_FOUND = 10037;
 
 /** Digest of the message at a sequence, or undefined if it is no longer there (compacted, expired, purged). */
 export async function messageDigest(nc: NatsConnection, stream: string, seq: number): Promise<string | undefined> {
-  const reply = await api<{ message?: { subject: string; data?: string } }>(nc, `STREAM.MSG.GET.${stream}`, { seq });
+  const reply = await api<{ message?: { subject: string; data?: string } }>(
+    nc,
+    `STREAM.MSG.GET.${stream}`,
+    { seq },
+    2_000,
+  );
   if (reply.error?.err_code === NO_MESSAGE_FOUND || reply.error?.code === 404) return undefined;
   if (reply.error || !reply.message) {
     throw new BrokerError(`message ${seq} of ${stream}: ${reply.error?.description ?? "no message"}`);

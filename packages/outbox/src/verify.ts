@@ -44,25 +44,32 @@ async function contradiction<P>(
   return undefined;
 }
 
+/** What a store remembers of one stream. */
+export interface History<P> {
+  /** Newest first, without those that were found false before. */
+  checkpoints: Checkpoint<P>[];
+  /** Any checkpoint was ever written, false ones included. */
+  known: boolean;
+  /** The newest one was found false before: a relay died before it had sent again what was missing. */
+  unfinished: boolean;
+}
+
 /**
  * Compares a stream with what the store remembers of it.
- * @param checkpoints newest first, without those that were found false before
- * @param known whether any checkpoint was ever written, false ones included
  * @throws BrokerError if the stream cannot be asked
  */
 export async function verifyStream<P>(
   nc: NatsConnection,
   stream: string,
-  checkpoints: Checkpoint<P>[],
-  known: boolean,
+  { checkpoints, known, unfinished }: History<P>,
 ): Promise<{ state: StreamState; verdict: Verdict<P> }> {
   const state = await streamState(nc, stream);
-  let reason = "every earlier checkpoint was found false";
+  let reason = "an earlier repair was not finished";
   for (const [i, checkpoint] of checkpoints.entries()) {
     const why = await contradiction(nc, stream, state, checkpoint);
     if (why === undefined) {
-      const verdict: Verdict<P> = i === 0 ? { kind: "holds", checkpoint } : { kind: "behind", checkpoint, reason };
-      return { state, verdict };
+      const newest = i === 0 && !unfinished;
+      return { state, verdict: newest ? { kind: "holds", checkpoint } : { kind: "behind", checkpoint, reason } };
     }
     if (i === 0) reason = why;
   }

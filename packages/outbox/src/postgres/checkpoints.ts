@@ -1,5 +1,5 @@
 import type pg from "pg";
-import { type Checkpoint, thin } from "../verify.ts";
+import { type Checkpoint, type History, thin } from "../verify.ts";
 
 /** Where a checkpoint stands in the outbox: every row of a transaction older than `horizon` was acknowledged. */
 export interface TablePosition {
@@ -38,7 +38,7 @@ interface HistoryRow {
 }
 
 /**
- * The checkpoints of a stream that may still hold, newest first, and whether any was ever written. Those of another database cluster (this one
+ * The checkpoints of a stream that may still hold. Those of another database cluster (this one
  * was filled from a dump) cannot hold: its transaction numbers mean nothing here.
  */
 export async function readCheckpoints(
@@ -46,7 +46,7 @@ export async function readCheckpoints(
   slot: string,
   stream: string,
   systemId: string,
-): Promise<{ checkpoints: TableCheckpoint[]; known: boolean }> {
+): Promise<History<TablePosition>> {
   const { rows } = await db.query<HistoryRow>(HISTORY, [slot, stream]);
   const checkpoints = rows
     .filter((row) => !row.refuted && row.system_id === systemId)
@@ -58,7 +58,7 @@ export async function readCheckpoints(
       digest: row.digest,
       position: { systemId: row.system_id, horizon: row.horizon, lsn: row.lsn },
     }));
-  return { checkpoints, known: rows.length > 0 };
+  return { checkpoints, known: rows.length > 0, unfinished: rows[0]?.refuted ?? false };
 }
 
 /**

@@ -159,8 +159,8 @@ export class PostgresSession {
     const lastSequences: Record<string, number> = {};
     const resends: Resend[] = [];
     for (const stream of Object.keys(options.streams)) {
-      const { checkpoints, known } = await readCheckpoints(db, options.slot, stream, this.#replication.systemId);
-      const { state: now, verdict } = await verifyStream(this.#nc, stream, checkpoints, known);
+      const history = await readCheckpoints(db, options.slot, stream, this.#replication.systemId);
+      const { state: now, verdict } = await verifyStream(this.#nc, stream, history);
       lastSequences[stream] = now.lastSequence;
       const last = "checkpoint" in verdict ? verdict.checkpoint : undefined;
       const { sequence = 0, eventId = null, digest = null } = last ?? {};
@@ -175,7 +175,7 @@ export class PostgresSession {
         await refuteCheckpoints(db, options.slot, stream, last);
       }
       if (verdict.kind === "lost") duty.owe(stream, verdict.reason, droppedUntil === null);
-      else if (from !== null && known && gone(from))
+      else if (from !== null && history.known && gone(from))
         duty.owe(stream, "what it lacks is older than the retention", false);
       if (from !== null)
         resends.push({ stream, from: resendFrom && BigInt(resendFrom) < BigInt(from) ? resendFrom : from });
@@ -292,7 +292,7 @@ export class PostgresSession {
     });
     if (position === undefined || this.#horizon === undefined) return;
     for (const { stream, incarnation, sequence } of streams) {
-      const now = await streamState(this.#nc, stream);
+      const now = await streamState(this.#nc, stream, options.ackTimeoutMs ?? 5_000);
       if (now.incarnation !== incarnation) throw new StreamChangedError(`stream ${stream} was made anew`);
       if (now.lastSequence < sequence)
         throw new StreamChangedError(`stream ${stream} went back to ${now.lastSequence}`);
