@@ -31,6 +31,11 @@ export interface ServiceOptions {
   env: NodeJS.ProcessEnv;
 }
 
+/** Thrown when a service ended before it answered, or did not answer in time; carries the end of its log. */
+export class ServiceStartError extends Error {
+  override readonly name = "ServiceStartError";
+}
+
 /** One service as a local process, with the life cycle of an engine. */
 export class ServiceProcess {
   readonly name: ServiceName;
@@ -63,7 +68,7 @@ export class ServiceProcess {
   async start(): Promise<void> {
     if (this.#process.running) return;
     const main = `services/${this.name}/src/main.ts`;
-    if (!existsSync(join(ROOT, main))) throw new Error(`${main} does not exist`);
+    if (!existsSync(join(ROOT, main))) throw new ServiceStartError(`${main} does not exist`);
     const { ended } = await this.#process.launch({
       command: [process.execPath, `--max-old-space-size=${HEAP_MB}`, main],
       cwd: ROOT,
@@ -71,13 +76,13 @@ export class ServiceProcess {
     });
     const deadline = Date.now() + START_TIMEOUT_MS;
     const early = ended.catch((error) => {
-      throw new Error(`${error.message} before it was alive\n${this.#process.logTail(4)}`);
+      throw new ServiceStartError(`${error.message} before it was alive\n${this.#process.logTail(4)}`);
     });
     early.catch(() => {});
     while (!(await Promise.race([this.#answers("/livez"), early]))) {
       if (Date.now() > deadline && !this.frozen) {
         await this.kill();
-        throw new Error(`${this.name} did not answer within ${START_TIMEOUT_MS / 1000} s`);
+        throw new ServiceStartError(`${this.name} did not answer within ${START_TIMEOUT_MS / 1000} s`);
       }
       await Promise.race([new Promise((resolve) => setTimeout(resolve, 100)), early]);
     }

@@ -1,17 +1,21 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { type Engine, EngineStartError, EngineUnavailableError, fetchEngines, reapOrphans } from "@quartet/engines";
 import { homeFolder, UsageError } from "./client.ts";
 import { reviveAll } from "./control.ts";
 import { leaveHome, takeHome, trimLogs, wipeHome, writeRunFile } from "./home.ts";
-import type { ServiceProcess } from "./service.ts";
+import { type ServiceProcess, ServiceStartError } from "./service.ts";
 import { Supervisor } from "./supervisor.ts";
-import { assemble, localEngines } from "./system.ts";
+import { assemble, choosePorts, localEngines } from "./system.ts";
 import { Terminal } from "./terminal.ts";
 
 const READY_TIMEOUT_MS = 180_000;
 const TRIM_LOGS_EVERY_MS = 10_000;
 /** npm passes a Ctrl-C on that the terminal has already sent: only one that comes later is a second one. */
 const SECOND_SIGNAL_AFTER_MS = 1_500;
+
+/** Errors whose message says all there is to say. */
+const KNOWN = [EngineUnavailableError, EngineStartError, ServiceStartError, UsageError];
 
 /** Thrown to leave the start when a signal came meanwhile. */
 class Interrupted extends Error {}
@@ -37,6 +41,8 @@ export async function main(args: string[]): Promise<void> {
   const downloads = new AbortController();
   const trimmer = setInterval(() => trimLogs(home), TRIM_LOGS_EVERY_MS);
 
+  let starting: Promise<unknown> = Promise.resolve();
+
   const stop = async () => {
     downloads.abort();
     record = () => {};
@@ -46,28 +52,32 @@ export async function main(args: string[]): Promise<void> {
     const stores = engines.filter((engine) => engine.name !== "nats");
     // Nothing new comes in, the services finish and hand over what they have, then what they wrote to stops.
     await supervisor.stop([gateway, behind, stores, broker]);
+    // A download that was cut short still tidies up after itself.
+    await Promise.race([starting.catch(() => {}), sleep(5_000)]);
     clearInterval(trimmer);
     leaveHome(home);
   };
   const interrupted = onSignal(terminal, stop, () => supervisor.killNow());
 
   try {
+    const ports = await choosePorts();
     engines = localEngines(home);
-    await Promise.race([startEngines(engines, terminal, downloads.signal), interrupted]);
+    starting = startEngines(engines, terminal, downloads.signal);
+    await Promise.race([starting, interrupted]);
     for (const engine of engines) supervisor.watch(engine, () => engine.isReady());
-    const system = await assemble(home, engines);
+    const system = assemble(home, engines, ports);
     services = system.services;
     record = () => writeRunFile(home, system.runFile());
-    await Promise.race([startServices(services), interrupted]);
+    starting = startServices(services);
+    await Promise.race([starting, interrupted]);
     for (const service of services) supervisor.watch(service, () => service.isAlive());
     record();
     await Promise.race([untilReady(services), interrupted]);
     welcome(terminal, system.url);
   } catch (error) {
     if (error instanceof Interrupted) return await interrupted.catch(() => {});
-    const known =
-      error instanceof EngineUnavailableError || error instanceof EngineStartError || error instanceof UsageError;
-    terminal.error(`Quartet does not start: ${known ? error.message : ((error as Error).stack ?? error)}`);
+    const known = KNOWN.some((kind) => error instanceof kind);
+    terminal.error(`Quartet does not start: ${known ? (error as Error).message : ((error as Error).stack ?? error)}`);
     await stop();
     process.exit(1);
   }

@@ -46,14 +46,22 @@ export class Supervisor {
     this.#parts.push(part);
     let pauseMs = FIRST_PAUSE_MS;
     let since = Date.now();
-    part.onExit(async (exit) => {
-      if (this.#stopping) return;
+    let restarting = false;
+    const restart = async (how: string) => {
+      // A start that fails is tried again by the restart under way.
+      if (this.#stopping || restarting) return;
+      restarting = true;
       if (Date.now() - since > HEALTHY_AFTER_MS) pauseMs = FIRST_PAUSE_MS;
-      this.#options.say(`${part.name} ended (${exit.signal ?? `exit ${exit.code}`}); starting it again`);
+      this.#options.say(`${part.name} ended (${how}); starting it again`);
       this.#options.changed();
       pauseMs = await this.#restart(part, pauseMs);
       since = Date.now();
-    });
+      restarting = false;
+      // It may have ended again in the moment since.
+      if (part.pid === undefined) await restart("again");
+    };
+    part.onExit((exit) => restart(exit.signal ?? `exit ${exit.code}`));
+    if (part.pid === undefined) restart("during the start");
     this.#checkAnswers(part, answers);
   }
 

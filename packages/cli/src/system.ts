@@ -37,7 +37,7 @@ const NOT_INHERITED = new Set<string>([
 export interface LocalSystem {
   engines: Engine[];
   services: ServiceProcess[];
-  /** Built once the engines run and have their ports. */
+  /** Where the gateway is. */
   url: string;
   runFile(): RunFile;
 }
@@ -49,8 +49,10 @@ export function localEngines(home: string): Engine[] {
   );
 }
 
+export type ServicePorts = Record<ServiceName, { port: number; adminPort: number }>;
+
 /** Chooses the services' ports. Throws UsageError if PORT was given and is taken. */
-async function choosePorts(): Promise<Record<ServiceName, { port: number; adminPort: number }>> {
+export async function choosePorts(): Promise<ServicePorts> {
   const taken = new Set<number>();
   const choose = async (preferred: number) => {
     let port = await choosePort(preferred);
@@ -65,7 +67,7 @@ async function choosePorts(): Promise<Record<ServiceName, { port: number; adminP
   if (given !== undefined && !(await isPortFree(Number(given)))) {
     throw new UsageError(`Port ${given} (PORT) is taken by another program: choose another, or leave PORT out.`);
   }
-  const ports = {} as Record<ServiceName, { port: number; adminPort: number }>;
+  const ports = {} as ServicePorts;
   // The gateway first: its port is the one that people know.
   for (const name of SERVICE_NAMES.toReversed()) {
     const preferred = name === "gateway" && given !== undefined ? Number(given) : SERVICE_PORTS[name];
@@ -76,8 +78,7 @@ async function choosePorts(): Promise<Record<ServiceName, { port: number; adminP
 }
 
 /** Puts the services together with the addresses and credentials of the engines, which run already. */
-export async function assemble(home: string, engines: Engine[]): Promise<LocalSystem> {
-  const ports = await choosePorts();
+export function assemble(home: string, engines: Engine[], ports: ServicePorts): LocalSystem {
   const base = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !NOT_INHERITED.has(name) && !name.startsWith("npm_")),
   );

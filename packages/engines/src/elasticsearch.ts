@@ -1,9 +1,8 @@
-import { spawn } from "node:child_process";
 import { pbkdf2Sync, randomBytes } from "node:crypto";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type EngineLaunch, type EngineOptions, LocalEngine } from "./engine.ts";
-import { EngineStartError, EngineUnavailableError } from "./errors.ts";
+import { EngineUnavailableError } from "./errors.ts";
 import { findJdk } from "./java.ts";
 import { choosePort } from "./ports.ts";
 
@@ -190,7 +189,7 @@ export class ElasticsearchEngine extends LocalEngine {
   }
 
   /** Asks Elasticsearch's own preparer for the server's command line; takes a second or two, so it is kept for the restarts. */
-  #makePlan(folder: string, jdk: string): Promise<LaunchPlan> {
+  async #makePlan(folder: string, jdk: string): Promise<LaunchPlan> {
     const home = join(folder, "elasticsearch-9.5.3");
     const java = join(jdk, "bin", "java");
     const config = join(this.dir, "config");
@@ -205,7 +204,7 @@ export class ElasticsearchEngine extends LocalEngine {
     const options = ["-Xms4m", "-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
     const flags = Object.entries(properties).map(([key, value]) => `-D${key}=${value}`);
     const path = ["-cp", `${join(home, "lib/*")}:${join(home, "lib/cli-launcher/*")}`];
-    const words = [...this.prefix(), java, ...options, ...flags, ...path, "org.elasticsearch.launcher.CliToolLauncher"];
+    const command = [java, ...options, ...flags, ...path, "org.elasticsearch.launcher.CliToolLauncher"];
     const env = {
       PATH: process.env.PATH,
       HOME: this.dir,
@@ -217,20 +216,7 @@ export class ElasticsearchEngine extends LocalEngine {
       ES_DISTRIBUTION_TYPE: "zip",
       ES_REDIRECT_STDOUT_TO_STDERR: "true",
     };
-    return new Promise((resolve, reject) => {
-      const child = spawn(words[0]!, words.slice(1), { stdio: ["ignore", "pipe", "pipe"], env, cwd: home });
-      const out: Buffer[] = [];
-      let said = "";
-      child.stdout.on("data", (chunk: Buffer) => out.push(chunk));
-      child.stderr.on("data", (chunk: Buffer) => {
-        said = (said + chunk.toString()).slice(-2_000);
-      });
-      child.once("error", reject);
-      child.once("close", (code) => {
-        if (code === 0) resolve(readPlan(Buffer.concat(out)));
-        else reject(new EngineStartError(`elasticsearch could not prepare its start (${code})`, said.trim()));
-      });
-    });
+    return readPlan(await this.helper(command, env, home));
   }
 
   protected async probe(): Promise<void> {

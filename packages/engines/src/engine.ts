@@ -1,3 +1,4 @@
+import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Credentials, loadCredentials } from "./credentials.ts";
@@ -7,7 +8,7 @@ import { ManagedProcess, type ProcessExit } from "./managed.ts";
 import type { EngineName } from "./platform.ts";
 import { choosePort, isPortFree } from "./ports.ts";
 import { dieWithParent, dropRoot } from "./privileges.ts";
-import { isAlive, readPidFile } from "./processes.ts";
+import { identify, isAlive, killTree, readPidFile } from "./processes.ts";
 
 export interface EngineOptions {
   /** Folder of one Quartet installation: credentials, PID files, logs and, below `data/`, what the engines store. */
@@ -98,6 +99,8 @@ export abstract class LocalEngine implements Engine {
   readonly #process: ManagedProcess;
   #port: number;
   #starting: Promise<void> | undefined;
+  #cancelled = false;
+  #helper: ChildProcess | undefined;
 
   constructor(name: EngineName, options: EngineOptions) {
     this.options = options;
@@ -135,6 +138,7 @@ export abstract class LocalEngine implements Engine {
   }
 
   start(): Promise<void> {
+    if (!this.#starting) this.#cancelled = false;
     this.#starting ??= this.#start().finally(() => {
       this.#starting = undefined;
     });
@@ -171,7 +175,9 @@ export abstract class LocalEngine implements Engine {
 
   async #launch(folder: string): Promise<void> {
     mkdirSync(this.dir, { recursive: true, mode: 0o700 });
+    this.#checkCancelled();
     const { command, env, stdin } = await this.prepare(folder);
+    this.#checkCancelled();
     const { ended } = await this.#process.launch({
       command: [...this.prefix(), ...command],
       env: { PATH: process.env.PATH, HOME: this.dir, LANG: "C.UTF-8", TZ: "UTC", ...env },
@@ -189,9 +195,49 @@ export abstract class LocalEngine implements Engine {
     } catch (error) {
       settled = true;
       // One that runs but will not serve is of no use.
-      if (this.#process.running) await this.kill();
+      if (this.#process.running) await this.#process.kill();
       throw error;
     }
+  }
+
+  #checkCancelled(): void {
+    if (this.#cancelled) throw new EngineStartError(`${this.name} was stopped during its start`, "");
+  }
+
+  /**
+   * Runs a program that prepares a start (initdb and the like) and returns what it printed. It ends with this process, and with `stop` and `kill`.
+   * Throws EngineStartError with the end of its error output.
+   */
+  protected helper(command: string[], env: NodeJS.ProcessEnv, cwd: string): Promise<Buffer> {
+    const words = [...(this.refusesRoot ? dropRoot() : []), ...dieWithParent(), ...command];
+    return new Promise((resolve, reject) => {
+      const child = spawn(words[0]!, words.slice(1), { stdio: ["ignore", "pipe", "pipe"], env, cwd });
+      this.#helper = child;
+      const out: Buffer[] = [];
+      let said = "";
+      child.stdout.on("data", (chunk: Buffer) => out.push(chunk));
+      child.stderr.on("data", (chunk: Buffer) => {
+        said = (said + chunk.toString()).slice(-2_000);
+      });
+      child.once("error", reject);
+      child.once("close", (code, signal) => {
+        this.#helper = undefined;
+        if (code === 0) return resolve(Buffer.concat(out));
+        reject(
+          new EngineStartError(`${this.name}: the preparation of its start ended with ${signal ?? code}`, said.trim()),
+        );
+      });
+    });
+  }
+
+  /** Ends a start under way before its server is launched. */
+  async #cancelStart(): Promise<void> {
+    this.#cancelled = true;
+    const helper = this.#helper;
+    if (!helper?.pid) return;
+    const identity = identify(helper.pid);
+    if (identity) killTree(identity);
+    await this.#starting?.catch(() => {});
   }
 
   /** Words before the server's command: another user if this one is root, and the tie to this process's life. */
@@ -215,15 +261,19 @@ export abstract class LocalEngine implements Engine {
     }
   }
 
-  stop(): Promise<void> {
-    return this.#process.stop(this.stopSignal, this.stopTimeoutMs);
+  async stop(): Promise<void> {
+    await this.#cancelStart();
+    await this.#process.stop(this.stopSignal, this.stopTimeoutMs);
   }
 
-  kill(): Promise<void> {
-    return this.#process.kill();
+  async kill(): Promise<void> {
+    await this.#cancelStart();
+    await this.#process.kill();
   }
 
   killNow(): void {
+    this.#cancelled = true;
+    this.#helper?.kill("SIGKILL");
     this.#process.killNow();
   }
 

@@ -1,4 +1,3 @@
-import { spawn } from "node:child_process";
 import {
   existsSync,
   mkdirSync,
@@ -90,23 +89,10 @@ export class PostgresEngine extends LocalEngine {
     const options = ["--username=postgres", `--pwfile=${password}`, "--auth=scram-sha-256", "--encoding=UTF8"];
     const locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"];
     const quick = this.options.disposable ? ["--no-sync", "--wal-segsize=16"] : [];
-    const words = [...this.prefix(), join(bin, "initdb"), "-D", draft, ...options, ...locale, ...quick];
-    await new Promise<void>((resolve, reject) => {
-      let said = "";
-      const child = spawn(words[0]!, words.slice(1), {
-        stdio: ["ignore", "pipe", "pipe"],
-        env: { ...process.env, LC_ALL: "C" },
-      });
-      for (const stream of [child.stdout, child.stderr]) {
-        stream.on("data", (chunk: Buffer) => {
-          said = (said + chunk.toString()).slice(-2_000);
-        });
-      }
-      child.once("error", reject);
-      child.once("close", (code) =>
-        code === 0 ? resolve() : reject(new EngineStartError(`initdb ended with ${code}`, said.trim())),
-      );
-    }).finally(() => rmSync(password, { force: true }));
+    const command = [join(bin, "initdb"), "-D", draft, ...options, ...locale, ...quick];
+    await this.helper(command, { PATH: process.env.PATH, LC_ALL: "C", TZ: "UTC" }, this.dir).finally(() =>
+      rmSync(password),
+    );
     renameSync(draft, this.#data);
   }
 
