@@ -36,7 +36,8 @@ export class RedisEngine extends LocalEngine {
       'save ""',
       "maxmemory 512mb",
       "maxmemory-policy noeviction",
-      "user default off",
+      // Off: nobody can be it. But the append-only file is replayed in its name, and without rights each MULTI and script in it would be dropped.
+      "user default off ~* &* +@all",
       `user admin on >${admin} ~* &* +@all`,
       // INFO and ROLE are what a client library asks before it calls a connection ready.
       `user session_service on >${session_service} ~* &* +@all -@admin -@dangerous +info +role`,
