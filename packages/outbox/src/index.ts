@@ -12,5 +12,13 @@ export {
 } from "./postgres/migrations.ts";
 export { dropOldPartitions, ensurePartitions, partitionName } from "./postgres/partitions.ts";
 export { createPostgresRelay, type PostgresRelayOptions, type PostgresRelayStatus } from "./postgres/relay.ts";
-export { createRedisRelay, type RedisRelayStatus } from "./redis/relay.ts";
+export {
+  appendRedisOutbox,
+  deleteRedisOutboxEntries,
+  OUTBOX_LUA,
+  outboxArguments,
+  type RedisCommands,
+} from "./redis/append.ts";
+export { outboxKeys } from "./redis/keys.ts";
+export { createRedisRelay, type RedisRelayOptions, type RedisRelayStatus } from "./redis/relay.ts";
 export type * from "./types.ts";

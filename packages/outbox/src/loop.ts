@@ -127,3 +127,8 @@ export function every(
   }, everyMs);
   return () => clearInterval(timer);
 }
+
+/** Resolves after a while; does not keep the process alive. */
+export function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms).unref());
+}

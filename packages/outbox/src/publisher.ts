@@ -1,7 +1,7 @@
 import { createInbox, type Msg, MsgHdrsImpl, type NatsConnection, type Subscription } from "nats";
 import { AckTimeoutError, BrokerError, FencedError, PoisonEventError } from "./errors.ts";
 import { digest } from "./jetstream.ts";
-import type { OutboxEvent, RelayMetrics, StreamOptions } from "./types.ts";
+import type { CommonRelayOptions, OutboxEvent, RelayMetrics, StreamOptions } from "./types.ts";
 
 /** `wrong last sequence`, on a single server and in a cluster. */
 const WRONG_LAST_SEQUENCE = new Set([10071, 10164]);
@@ -72,7 +72,6 @@ export class Publisher {
   /** Every publish with a smaller index is acknowledged. */
   acked = 0;
   bytes = 0;
-  duplicates = 0;
   readonly #nc: NatsConnection;
   readonly #options: PublisherOptions;
   readonly #streams = new Map<string, StreamCursor>();
@@ -213,7 +212,6 @@ export class Publisher {
     }
     if (!stream.acked || ack.seq > stream.acked.sequence) stream.acked = { sequence: ack.seq, event };
     if (ack.duplicate) {
-      this.duplicates++;
       this.#options.metrics?.duplicate?.(stream.name);
     } else {
       this.#options.metrics?.published?.(stream.name, Math.max(0, Date.now() - sent.storedAt) / 1000);
@@ -245,6 +243,36 @@ export class Publisher {
     if (!quiet) this.#options.onFailure(error);
     return error;
   }
+}
+
+/** A publisher with the options of a relay, that counts into the relay's state. */
+export function createPublisher(
+  nc: NatsConnection,
+  relay: CommonRelayOptions,
+  inboxPrefix: string | undefined,
+  counts: { published: number; duplicates: number },
+  lastSequences: Record<string, number>,
+  on: Pick<PublisherOptions, "onProgress" | "onFailure">,
+): Publisher {
+  return new Publisher(nc, {
+    streams: relay.streams,
+    lastSequences,
+    window: relay.window ?? 2_000,
+    windowBytes: relay.windowBytes ?? 32 * 1024 * 1024,
+    ackTimeoutMs: relay.ackTimeoutMs ?? 5_000,
+    inboxPrefix,
+    metrics: {
+      published: (stream, seconds) => {
+        counts.published++;
+        relay.metrics?.published?.(stream, seconds);
+      },
+      duplicate: (stream) => {
+        counts.duplicates++;
+        relay.metrics?.duplicate?.(stream);
+      },
+    },
+    ...on,
+  });
 }
 
 function headersOf(event: OutboxEvent, stream: StreamCursor): MsgHdrsImpl {

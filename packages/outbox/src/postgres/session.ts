@@ -1,8 +1,8 @@
 import type { NatsConnection } from "nats";
 import { BrokerError, StoreError, StreamChangedError } from "../errors.ts";
 import { connectNats, streamState } from "../jetstream.ts";
-import { every, Outcome } from "../loop.ts";
-import { Publisher } from "../publisher.ts";
+import { every, Outcome, pause } from "../loop.ts";
+import { createPublisher, type Publisher } from "../publisher.ts";
 import type { OutboxEvent } from "../types.ts";
 import { verifyStream } from "../verify.ts";
 import {
@@ -112,9 +112,7 @@ export class PostgresSession {
         const replication = await this.#startReplication();
         if (replication) return replication;
       }
-      const pause = Promise.withResolvers<void>();
-      const timer = setTimeout(pause.resolve, options.standbyPollMs ?? 500);
-      await Promise.race([pause.promise, this.#outcome.promise]).finally(() => clearTimeout(timer));
+      await Promise.race([pause(options.standbyPollMs ?? 500), this.#outcome.promise]);
     }
     await this.#outcome.promise;
     return undefined;
@@ -183,24 +181,7 @@ export class PostgresSession {
       const horizon = from === null ? last!.position.horizon : (resends.at(-1)?.from ?? "0");
       if (this.#horizon === undefined || BigInt(horizon) < BigInt(this.#horizon)) this.#horizon = horizon;
     }
-    this.#publisher = new Publisher(this.#nc, {
-      streams: options.streams,
-      lastSequences,
-      window: options.window ?? 2_000,
-      windowBytes: options.windowBytes ?? 32 * 1024 * 1024,
-      ackTimeoutMs: options.ackTimeoutMs ?? 5_000,
-      inboxPrefix: options.nats.inboxPrefix,
-      metrics: {
-        ...options.metrics,
-        published: (stream, seconds) => {
-          state.published++;
-          options.metrics?.published?.(stream, seconds);
-        },
-        duplicate: (stream) => {
-          state.duplicates++;
-          options.metrics?.duplicate?.(stream);
-        },
-      },
+    this.#publisher = createPublisher(this.#nc, options, options.nats.inboxPrefix, state, lastSequences, {
       onProgress: () => this.#progress(),
       onFailure: (error) => this.#outcome.fail(error),
     });
@@ -341,8 +322,7 @@ export class PostgresSession {
   /** After an abort: gives what is in flight a moment, and records how far it got. */
   async #finish(): Promise<void> {
     this.#replication.pause();
-    const moment = new Promise<void>((resolve) => setTimeout(resolve, 2_000).unref());
-    await Promise.race([this.#publisher.drained(), moment]).catch(() => {});
+    await Promise.race([this.#publisher.drained(), pause(2_000)]).catch(() => {});
     await this.#checkpoint().catch(() => {});
   }
 }

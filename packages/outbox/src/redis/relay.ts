@@ -1,5 +1,139 @@
-import type { Relay, RelayStatus } from "../types.ts";
-export type RedisRelayStatus = RelayStatus;
-export function createRedisRelay(_options: object): Relay<RedisRelayStatus> {
-  throw new Error("soon");
+import { Redis, type RedisOptions } from "ioredis";
+import type { ConnectionOptions } from "nats";
+import { every, RelayState, runSessions } from "../loop.ts";
+import { LossDuty } from "../loss.ts";
+import type { CommonRelayOptions, Relay, RelayStatus } from "../types.ts";
+import { type EntryPosition, readCursor } from "./checkpoints.ts";
+import { compareEntries, entryTime, FIRST_ENTRY, outboxKeys } from "./keys.ts";
+import type { OutboxKeys } from "./lease.ts";
+import { RedisSession } from "./session.ts";
+
+export interface RedisRelayOptions extends CommonRelayOptions {
+  /** `redis://user:password@host:port/db` */
+  url: string;
+  /** Further options of ioredis (TLS, Sentinel). */
+  redis?: RedisOptions;
+  /** Of every key. Default "outbox". */
+  prefix?: string;
+  nats: ConnectionOptions;
+  /** How long a replica that went silent keeps the right to relay. Default 5000. */
+  leaseMs?: number;
+  /** How often a waiting replica asks for the lease. Default 500. */
+  standbyPollMs?: number;
+  /** How long relayed entries stay republishable. Default one hour. */
+  retentionMs?: number;
+  /** How many entries are kept at most; only relayed ones are ever removed. Default 100000. */
+  maxEntries?: number;
+}
+
+export interface RedisRelayStatus extends RelayStatus {
+  /** Entries that are not relayed; approximate while it is behind, exact when it is not. Null while Redis cannot be asked. */
+  lagEntries: number | null;
+}
+
+/** What the sessions of one relay share. */
+export interface RedisRelayContext {
+  readonly options: RedisRelayOptions;
+  readonly state: RelayState;
+  readonly redis: Redis;
+  readonly keys: OutboxKeys;
+  readonly duty: LossDuty;
+}
+
+export interface StreamEnd {
+  last: string;
+  added: number;
+  length: number;
+}
+
+/** Where the stream of events ends. A stream that does not exist yet ends where it starts. */
+export async function readEnd(redis: Redis, keys: OutboxKeys): Promise<StreamEnd> {
+  let reply: unknown[];
+  try {
+    reply = (await redis.call("XINFO", "STREAM", keys.events)) as unknown[];
+  } catch (error) {
+    if (!/no such key/i.test((error as Error).message)) throw error;
+    return { last: FIRST_ENTRY, added: 0, length: 0 };
+  }
+  const field = (name: string) => reply[reply.indexOf(name) + 1];
+  return {
+    last: String(field("last-generated-id")),
+    added: Number(field("entries-added")),
+    length: Number(field("length")),
+  };
+}
+
+/**
+ * A relay that reads the outbox from a Redis stream and publishes it to JetStream. Run it in as many replicas as you like: a lease lets one of
+ * them work. See README for what survives what.
+ */
+export function createRedisRelay(options: RedisRelayOptions): Relay<RedisRelayStatus> {
+  const state = new RelayState(options);
+  const keys = outboxKeys(options.prefix ?? "outbox");
+  let session: RedisSession | undefined;
+  let lag: { entries: number; seconds: number } | undefined;
+
+  async function watch(redis: Redis): Promise<void> {
+    try {
+      const cursor: EntryPosition | undefined =
+        (state.active ? session?.acknowledged : undefined) ?? (await readCursor(redis, keys));
+      const { entry, added } = cursor ?? { entry: FIRST_ENTRY, added: 0 };
+      const end = await readEnd(redis, keys);
+      if (compareEntries(entry, end.last) >= 0) {
+        lag = { entries: 0, seconds: 0 };
+        return;
+      }
+      const [[oldest], [seconds]] = await Promise.all([
+        redis.xrange(keys.events, `(${entry}`, "+", "COUNT", 1),
+        redis.time(),
+      ]);
+      // Nothing left: what was not relayed has been erased.
+      if (!oldest) lag = { entries: 0, seconds: 0 };
+      else {
+        const entries = Math.max(1, Math.min(end.added - added, end.length));
+        lag = { entries, seconds: Math.max(0, Number(seconds) - entryTime(oldest[0]) / 1000) };
+      }
+    } catch (error) {
+      lag = undefined;
+      throw error;
+    }
+  }
+
+  return {
+    async run(signal) {
+      const redis = new Redis(options.url, {
+        commandTimeout: 5_000,
+        maxRetriesPerRequest: 1,
+        retryStrategy: () => 200,
+        connectTimeout: 3_000,
+        ...options.redis,
+      });
+      redis.on("error", (error) => state.logger.debug({ err: error }, "Redis connection lost"));
+      const context: RedisRelayContext = { options, state, redis, keys, duty: new LossDuty(state, signal) };
+      const complain = (error: unknown) => state.logger.debug({ err: error }, "asking for the lag failed");
+      const stop = every(1_000, () => watch(redis), complain);
+      try {
+        await runSessions(state, signal, (inner) => {
+          session = new RedisSession(context);
+          return session.run(inner);
+        });
+      } finally {
+        stop();
+        redis.disconnect();
+      }
+    },
+    status() {
+      return {
+        active: state.active,
+        lagEntries: lag?.entries ?? null,
+        lagSeconds: lag?.seconds ?? null,
+        unacked: state.active ? (session?.unacked ?? 0) : 0,
+        published: state.published,
+        duplicates: state.duplicates,
+        resent: state.resent,
+        restarts: state.restarts,
+        lastError: state.lastError,
+      };
+    },
+  };
 }
