@@ -1,0 +1,84 @@
+import {
+  CONSUMERS,
+  decodeEvent,
+  inboxPrefix,
+  type QuartetEvent,
+  type Source,
+  STREAMS,
+  subjects,
+  type UserEvent,
+} from "@quartet/contracts";
+import { createProjector, latestPerKey, PoisonMessage, type Projector, StoreUnavailable } from "@quartet/projection";
+import type { Logger, Metrics } from "@quartet/service";
+
+export interface SessionProjection {
+  apply(events: UserEvent[]): Promise<void>;
+  moveWatermark(source: Source, at: Date): Promise<void>;
+  isFault(error: unknown): boolean;
+  ping(): Promise<void>;
+}
+
+/** USERS -> profile copies in Redis, and what follows from them for the sessions. */
+export function createSessionProjector(
+  natsUrl: string,
+  store: SessionProjection,
+  { logger, metrics }: { logger: Logger; metrics: Metrics },
+): Projector {
+  const labels = ["consumer"] as const;
+  const applied = metrics.counter("quartet_projection_events_total", "Events settled", labels);
+  const seconds = metrics.histogram("quartet_projection_apply_seconds", "Time to settle a batch", labels);
+  const dead = metrics.counter("quartet_projection_dead_letters_total", "Messages parked on DEAD", labels);
+  const retried = metrics.counter("quartet_projection_retries_total", "Items given back for a later delivery", labels);
+  const lag = metrics.gauge("quartet_projection_lag_messages", "Undelivered and unacknowledged messages", labels);
+  const staleness = metrics.gauge("quartet_projection_staleness_seconds", "Age of the watermark", [
+    "consumer",
+    "source",
+  ]);
+  const consumer = CONSUMERS.session.durable;
+
+  const guarded = async <T>(work: () => Promise<T>): Promise<T> => {
+    try {
+      return await work();
+    } catch (error) {
+      if (store.isFault(error)) throw new StoreUnavailable("Redis does not answer", { cause: error });
+      throw error;
+    }
+  };
+
+  return createProjector<QuartetEvent>({
+    nats: { url: natsUrl, name: "session projector", inboxPrefix: inboxPrefix("session") },
+    stream: STREAMS.USERS.name,
+    consumer,
+    decode(message) {
+      const event = decodeEvent(message.data);
+      const user = event.type === "quartet.user.state.v1" || event.type === "quartet.user.tombstone.v1";
+      if (!user && event.type !== "quartet.heartbeat.v1")
+        throw new PoisonMessage(`${event.type} does not belong on USERS`);
+      if (user && event.version === undefined) throw new PoisonMessage("no version");
+      if (user && message.subject !== subjects.user(event.data.id)) throw new PoisonMessage("subject and user differ");
+      return event;
+    },
+    async apply(batch) {
+      const folded = latestPerKey(
+        batch,
+        (e) => e.subject,
+        (e) => e.version as number,
+      );
+      await guarded(() => store.apply(folded.latest.map((item) => item.event as UserEvent)));
+      return folded.spread(folded.latest.map(() => "applied" as const));
+    },
+    heartbeat: { onWatermark: (source, at) => guarded(() => store.moveWatermark(source as Source, at)) },
+    probe: () => guarded(() => store.ping()),
+    logger,
+    metrics: {
+      batch: (n, ms) => {
+        applied.inc({ consumer }, n);
+        seconds.observe({ consumer }, ms / 1000);
+      },
+      dead: (n) => dead.inc({ consumer }, n),
+      retry: (n) => retried.inc({ consumer }, n),
+      lag: (n) => lag.set({ consumer }, n),
+      staleness: (source, s) => staleness.set({ consumer, source }, s),
+    },
+  });
+}

@@ -1,0 +1,45 @@
+import { emit, type Outgoing, STREAMS } from "@quartet/contracts";
+import { createRedisRelay, deleteRedisOutboxEntries, type OutboxEvent, type RedisCommands } from "@quartet/outbox";
+import type { Logger, Metrics } from "@quartet/service";
+import { natsOptions } from "./nats.ts";
+
+const HEARTBEAT_MS = 500;
+
+function toOutbox({ event, stream, subject, msgId, key }: Outgoing): OutboxEvent {
+  return { id: event.id, stream, subject, msgId: msgId ?? undefined, key: key ?? "", payload: JSON.stringify(event) };
+}
+
+/** Redis outbox -> FACTS, with the heartbeats of the source `session`. */
+export function createSessionRelay(
+  options: { redisUrl: string; natsUrl: string; prefix: string; retentionMs: number },
+  { logger, metrics }: { logger: Logger; metrics: Metrics },
+) {
+  const published = metrics.counter("quartet_outbox_published_total", "Events JetStream acknowledged", ["stream"]);
+  const latency = metrics.histogram("quartet_outbox_publish_seconds", "From the change to the acknowledgement", [
+    "stream",
+  ]);
+  const resent = metrics.counter("quartet_outbox_resent_total", "Events sent again because the stream was behind", [
+    "stream",
+  ]);
+  return createRedisRelay({
+    url: options.redisUrl,
+    prefix: options.prefix,
+    nats: natsOptions(options.natsUrl, "session relay"),
+    streams: { [STREAMS.FACTS.name]: { fence: false, headers: { "Content-Type": "application/cloudevents+json" } } },
+    heartbeat: { everyMs: HEARTBEAT_MS, build: (at) => [toOutbox(emit.heartbeat("FACTS", "session", new Date(at)))] },
+    retentionMs: options.retentionMs,
+    logger,
+    metrics: {
+      published: (stream, seconds) => {
+        published.inc({ stream });
+        latency.observe({ stream }, seconds);
+      },
+      resent: (stream) => resent.inc({ stream }),
+    },
+  });
+}
+
+/** Deletes the relayed entries of a person from the outbox; returns how many are not relayed yet. */
+export async function eraseOutboxEntries(redis: RedisCommands, prefix: string, userId: string): Promise<number> {
+  return (await deleteRedisOutboxEntries(redis, userId, { prefix })).pending;
+}

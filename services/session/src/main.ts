@@ -1,0 +1,129 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import {
+  createDependency,
+  createPeer,
+  loadConfig,
+  metrics,
+  runProcess,
+  superviseWorker,
+  type Worker,
+} from "@quartet/service";
+import { configSchema } from "./config.ts";
+import { createSessionProjector } from "./events/projector.ts";
+import { createSessionRelay, eraseOutboxEntries } from "./events/relay.ts";
+import { createApp } from "./http/app.ts";
+import { createProfiles } from "./store/profiles.ts";
+import { connectRedis, isRedisFault } from "./store/redis.ts";
+import { createSessions } from "./store/sessions.ts";
+import { OUTBOX } from "./store/templates.ts";
+
+const SWEEP_EVERY_MS = 250;
+const SWEEP_BATCH = 500;
+const REPORT_EVERY_MS = 1000;
+
+const config = loadConfig(configSchema);
+const has = (role: "api" | "relay" | "projector") => config.ROLE === "all" || config.ROLE === role;
+
+await runProcess({
+  name: "session",
+  config,
+  start: ({ logger }) => {
+    const complain = (err: Error) => logger.debug({ err }, "Redis connection lost");
+    const redis = createDependency("redis", { timeoutMs: 1000, isFault: isRedisFault });
+    const front = connectRedis(config.REDIS_URL, 950, complain);
+    const limits = {
+      ttlMs: config.SESSION_TTL_SECONDS * 1000,
+      maxMs: config.SESSION_MAX_SECONDS * 1000,
+      perUser: config.SESSIONS_PER_USER,
+    };
+    const sessions = createSessions(front.run, limits);
+    const profiles = createProfiles(front);
+    const user = createPeer({ caller: "session", name: "user", url: config.USER_URL, secret: config.INTERNAL_SECRET });
+
+    // The workers have a connection of their own: a long script of theirs may take more than a request has.
+    const back = has("relay") || has("projector") ? connectRedis(config.REDIS_URL, 10_000, complain) : undefined;
+    const workers: Worker[] = [];
+    const supervise = (name: string, work: (signal: AbortSignal) => Promise<void>) =>
+      workers.push(superviseWorker(name, work, { logger }));
+    const every = (ms: number, work: () => Promise<unknown>) => async (signal: AbortSignal) => {
+      while (!signal.aborted) {
+        await work().catch((err: unknown) => {
+          if (!isRedisFault(err)) throw err;
+        });
+        await sleep(ms, undefined, { signal }).catch(() => {});
+      }
+    };
+
+    if (back && has("projector")) {
+      const copies = createProfiles(back);
+      const projector = createSessionProjector(
+        config.NATS_URL,
+        {
+          apply: copies.apply,
+          moveWatermark: copies.moveWatermark,
+          isFault: isRedisFault,
+          ping: async () => void (await back.redis.ping()),
+        },
+        { logger, metrics },
+      );
+      supervise("projector", (signal) => projector.run(signal));
+      supervise(
+        "projector-report",
+        every(REPORT_EVERY_MS, () => copies.report("projector", projector.status())),
+      );
+    }
+    if (back && has("relay")) {
+      const relay = createSessionRelay(
+        {
+          redisUrl: config.REDIS_URL,
+          natsUrl: config.NATS_URL,
+          prefix: OUTBOX,
+          retentionMs: config.OUTBOX_RETENTION_SECONDS * 1000,
+        },
+        { logger, metrics },
+      );
+      const swept = createSessions(back.run, limits);
+      metrics.gauge("quartet_outbox_lag_seconds", "Age of the oldest event that is not relayed", [], (gauge) =>
+        gauge.set(relay.status().lagSeconds ?? Number.NaN),
+      );
+      supervise("relay", (signal) => relay.run(signal));
+      supervise(
+        "sweeper",
+        every(SWEEP_EVERY_MS, async () => {
+          while ((await swept.sweep(SWEEP_BATCH)) === SWEEP_BATCH);
+        }),
+      );
+      const figures = createProfiles(back);
+      supervise(
+        "relay-report",
+        every(REPORT_EVERY_MS, async () => {
+          const status = relay.status();
+          if (status.active) await figures.report("relay", status);
+        }),
+      );
+    }
+
+    const app = has("api")
+      ? createApp({
+          logger,
+          redis,
+          sessions,
+          profiles,
+          user,
+          secret: config.INTERNAL_SECRET,
+          eraseOutbox: (userId) => eraseOutboxEntries(front.redis, OUTBOX, userId),
+        })
+      : undefined;
+    return {
+      ...(app ? { app } : {}),
+      workers,
+      ready: async () => void (await redis.run(() => front.redis.ping())),
+      close: async () => {
+        redis.close();
+        front.redis.disconnect();
+        back?.redis.disconnect();
+        await user.close();
+      },
+    };
+  },
+});

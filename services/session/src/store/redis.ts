@@ -1,0 +1,52 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { Redis, ReplyError } from "ioredis";
+
+const folder = new URL("./lua/", import.meta.url);
+const lib = readFileSync(new URL("lib.lua", folder), "utf8");
+const scripts = readdirSync(folder)
+  .filter((file) => file.endsWith(".lua") && file !== "lib.lua")
+  .map((file) => file.slice(0, -".lua".length));
+
+/** Runs one of the scripts in `lua/` with its ARGV. */
+export type Run = (script: string, ...argv: (string | number)[]) => Promise<unknown>;
+
+export interface RedisStore {
+  readonly redis: Redis;
+  run: Run;
+}
+
+/**
+ * A connection that never queues: while Redis is away a command fails at once, and one that gets no answer fails at `timeoutMs`. It connects
+ * again by itself, for ever.
+ */
+export function connectRedis(url: string, timeoutMs: number, onError: (error: Error) => void): RedisStore {
+  const redis = new Redis(url, {
+    commandTimeout: timeoutMs,
+    connectTimeout: 1000,
+    maxRetriesPerRequest: 0,
+    enableOfflineQueue: false,
+    retryStrategy: (attempt) => Math.min(50 * attempt, 500),
+    keepAlive: 10_000,
+    reconnectOnError: (error) => error.message.startsWith("READONLY"),
+  });
+  redis.on("error", onError);
+  for (const name of scripts) {
+    const body = readFileSync(new URL(`${name}.lua`, folder), "utf8");
+    redis.defineCommand(name, { numberOfKeys: 0, lua: `${lib}\n${body}` });
+  }
+  const commands = redis as unknown as Record<string, (...argv: (string | number)[]) => Promise<unknown>>;
+  return {
+    redis,
+    run(script, ...argv) {
+      return commands[script]!(...argv);
+    },
+  };
+}
+
+/** Answers of a Redis that cannot do its work now, as opposed to a mistake of ours. */
+const UNWELL = /^(OOM|LOADING|READONLY|MISCONF|MASTERDOWN|BUSY|NOREPLICAS|CLUSTERDOWN|TRYAGAIN)/;
+
+/** Whether an error means that Redis is away or unwell. */
+export function isRedisFault(error: unknown): boolean {
+  return error instanceof ReplyError ? UNWELL.test((error as Error).message) : true;
+}
