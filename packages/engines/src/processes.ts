@@ -84,17 +84,18 @@ export function isStopped(identity: ProcessIdentity): boolean {
   return row?.started === identity.started && /^T/i.test(row.state);
 }
 
+/** A process and everything below it, the process itself first. */
+function rows(root: number): ProcessRow[] {
+  const all = readAll();
+  const children = Map.groupBy(all, (row) => row.ppid);
+  const found = all.filter((row) => row.pid === root);
+  for (let i = 0; i < found.length; i++) found.push(...(children.get(found[i]!.pid) ?? []));
+  return found;
+}
+
 /** Pids of a process and everything below it, the process itself first. */
 export function tree(root: number): number[] {
-  const children = new Map<number, number[]>();
-  for (const row of readAll()) {
-    const list = children.get(row.ppid);
-    if (list) list.push(row.pid);
-    else children.set(row.ppid, [row.pid]);
-  }
-  const found = [root];
-  for (let i = 0; i < found.length; i++) found.push(...(children.get(found[i]!) ?? []));
-  return found;
+  return rows(root).map((row) => row.pid);
 }
 
 function send(pid: number, signal: NodeJS.Signals): void {
@@ -105,20 +106,23 @@ function send(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
-/** Stops (SIGSTOP) a process and everything below it. Repeats until no new child shows up; the root first, so that it forks no more. */
+const FREEZE_TIMEOUT_MS = 1_000;
+
+/**
+ * Stops (SIGSTOP) a process and everything below it. The kernel stops a process a moment after the signal, and until then it may fork: so this
+ * looks again until all of them are stopped.
+ */
 export function freezeTree(identity: ProcessIdentity): number[] {
   if (!isAlive(identity)) return [];
-  const stopped = new Set<number>();
-  for (let grew = true; grew; ) {
-    grew = false;
-    for (const pid of tree(identity.pid)) {
-      if (stopped.has(pid)) continue;
-      stopped.add(pid);
-      grew = true;
-      send(pid, "SIGSTOP");
-    }
+  const deadline = Date.now() + FREEZE_TIMEOUT_MS;
+  for (;;) {
+    const members = rows(identity.pid);
+    const running = members.filter((row) => !/^[TtZX]/.test(row.state));
+    for (const row of running) send(row.pid, "SIGSTOP");
+    // One that waits for the disk stops when it comes back; there is no need to wait for that.
+    if (running.length === 0 || Date.now() > deadline) return members.map((row) => row.pid);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2);
   }
-  return [...stopped];
 }
 
 /** Continues (SIGCONT) a frozen process tree, the leaves first. */
