@@ -34,6 +34,8 @@ export interface StoredMessage {
 }
 
 export const NOT_FOUND = 404;
+/** JetStream's own error number; its status is a mere 400. */
+const NO_SUCH_SEQUENCE = 10_043;
 
 function check(answer: { error?: { description?: string; code?: number; err_code?: number } }): void {
   const error = answer.error;
@@ -83,8 +85,8 @@ export async function deleteMessage(nc: NatsConnection, stream: string, seq: num
     await request(nc, `STREAM.MSG.DELETE.${stream}`, { seq });
     return true;
   } catch (error) {
-    // "no message found" comes as a 400 with this number.
-    if (error instanceof JetStreamFailure && (error.status === NOT_FOUND || error.code === 10_057)) return false;
+    if (error instanceof JetStreamFailure && (error.status === NOT_FOUND || error.code === NO_SUCH_SEQUENCE))
+      return false;
     throw error;
   }
 }

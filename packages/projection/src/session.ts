@@ -12,7 +12,7 @@ import { Puller } from "./puller.ts";
 import type { Item, Logger, ProjectorOptions } from "./types.ts";
 import { Watermarks } from "./watermark.ts";
 
-const REFRESH_MS = 5_000;
+const REFRESH_MS = 2_000;
 /** Longest wait before an item with verdict `retry` comes again. */
 const RETRY_MOST_MS = 30_000;
 const MIB = 1_048_576;

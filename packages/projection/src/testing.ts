@@ -162,10 +162,16 @@ export interface StateChange {
 /** Histories of state changes of a few keys, deletes included. */
 export function stateChanges(options: { keys?: number; maxLength?: number } = {}): fc.Arbitrary<StateChange[]> {
   const { keys = 5, maxLength = 40 } = options;
-  const change = fc.record({
-    key: fc.nat(keys - 1),
-    value: fc.option(fc.record({ name: fc.string({ maxLength: 8 }), score: fc.nat(100) }), { freq: 6 }),
-  });
+  const change = fc.record(
+    {
+      key: fc.nat(keys - 1),
+      value: fc.option(
+        fc.record({ name: fc.string({ maxLength: 8 }), score: fc.nat(100) }, { noNullPrototype: true }),
+        { freq: 6 },
+      ),
+    },
+    { noNullPrototype: true },
+  );
   return fc.array(change, { maxLength }).map((changes) => {
     const versions = new Map<number, number>();
     const dead = new Set<number>();
@@ -202,11 +208,14 @@ export interface Fact {
 /** Histories of facts with distinct ids over a few keys and names. */
 export function facts(options: { keys?: number; maxLength?: number } = {}): fc.Arbitrary<Fact[]> {
   const { keys = 5, maxLength = 40 } = options;
-  const fact = fc.record({
-    key: fc.nat(keys - 1).map((k) => `k${k}`),
-    name: fc.constantFrom("opened", "commit", "signed-up"),
-    amount: fc.nat(1_000),
-    time: fc.integer({ min: 1_780_000_000_000, max: 1_795_000_000_000 }),
-  });
+  const fact = fc.record(
+    {
+      key: fc.nat(keys - 1).map((k) => `k${k}`),
+      name: fc.constantFrom("opened", "commit", "signed-up"),
+      amount: fc.nat(1_000),
+      time: fc.integer({ min: 1_780_000_000_000, max: 1_795_000_000_000 }),
+    },
+    { noNullPrototype: true },
+  );
   return fc.array(fact, { maxLength }).map((list) => list.map((f, i) => ({ id: `f${i}`, ...f })));
 }

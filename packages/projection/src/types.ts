@@ -154,7 +154,7 @@ export interface ProjectorStatus {
   asOf: Record<string, string>;
   /** Age of the oldest of them in seconds. Null before the first. */
   stalenessSeconds: number | null;
-  /** Undelivered plus unacknowledged messages over all replicas, at most 5 s old. Null before the first look. */
+  /** Undelivered plus unacknowledged messages over all replicas, at most 2 s old. Null before the first look. */
   lag: number | null;
   /** Letters of this consumer on the dead-letter stream, at most 15 s old. Null while unknown. */
   deadLetters: number | null;
