@@ -37,6 +37,8 @@ export class PostgresSession {
   readonly #streams = new Map<string, StreamPosition>();
   /** Positions that may be confirmed once every publish below the index is acknowledged. */
   readonly #marks: { index: number; position: bigint }[] = [];
+  /** Where the slot stood when this session looked; it cannot have moved back since. */
+  #confirmedBefore = 0n;
   #inTransaction = false;
   #committedAt = 0;
   /** A horizon that becomes true once `lsn` is acknowledged. */
@@ -71,6 +73,9 @@ export class PostgresSession {
       state.logger.info({ slot: options.slot }, "relay has the slot");
       const resends = await this.#verify();
       if (resends.length > 0) await this.#resend(resends);
+      // Nothing before the confirmed position is missing any more: that is worth a checkpoint of its own.
+      this.acknowledged = this.#confirmedBefore;
+      if (resends.length > 0) await this.#checkpoint();
       this.#replication.open();
 
       stops.push(
@@ -110,6 +115,7 @@ export class PostgresSession {
         if (await recreateSlot(db, options.slot)) continue;
       } else if (!slot.active) {
         const replication = await this.#startReplication();
+        this.#confirmedBefore = slot.confirmed;
         if (replication) return replication;
       }
       await Promise.race([pause(options.standbyPollMs ?? 500), this.#outcome.promise]);

@@ -52,6 +52,7 @@ export class RedisSession {
   #written: string | undefined;
   #mayTrim = false;
   #thinnedAt = performance.now();
+  #countedAt = Number.NEGATIVE_INFINITY;
 
   constructor(context: RedisRelayContext) {
     this.#context = context;
@@ -172,7 +173,7 @@ export class RedisSession {
         this.#publish(id, fields);
       }
       // At the end the number of entries is known again, whatever was erased in between.
-      if (entries.length < BATCH) await this.#caughtUp();
+      if (entries.length < BATCH && performance.now() - this.#countedAt > BLOCK_MS) await this.#caughtUp();
       if (this.#publisher.full) await this.#publisher.room();
     }
   }
@@ -180,6 +181,7 @@ export class RedisSession {
   async #caughtUp(): Promise<void> {
     const { redis, keys } = this.#context;
     const end = await readEnd(redis, keys);
+    this.#countedAt = performance.now();
     if (end.last === this.#position.entry) this.#position.added = end.added;
     // The end of what was relayed before may have been erased: having read all there is, we are past it.
     else if (compareEntries(this.#position.entry, this.#relayedBefore) < 0 && end.last === this.#relayedBefore) {
