@@ -1,5 +1,5 @@
 import { type MsgHdrs, headers as makeHeaders, type NatsConnection } from "nats";
-import { NoSuchLetter, RetainedState } from "./errors.ts";
+import { NoSuchLetter, PayloadOmitted, RetainedState } from "./errors.ts";
 import { deleteMessage, publish, readMessage, type StoredMessage, streamInfo } from "./jsapi.ts";
 import { DEAD } from "./parking.ts";
 
@@ -35,7 +35,8 @@ export interface DeadLetters {
   /**
    * Gives it another chance, then removes it. A fact is published again, byte for byte, on its original subject with a new message id: the projections
    * count it once. A letter from a compacted stream is a retained state, which must never be published again (a newer one may exist: order is truth);
-   * `republish` brings its *current* state instead, above the version of the old one. Throws NoSuchLetter, RetainedState (no hook given).
+   * `republish` brings its *current* state instead, above the version of the old one. Throws NoSuchLetter, PayloadOmitted,
+   * RetainedState (no hook given).
    */
   retry(seq: number, options?: { republish?(letter: DeadLetter): Promise<void> }): Promise<DeadLetter>;
   /** Removes it for good. Throws NoSuchLetter. */
@@ -123,7 +124,7 @@ export function deadLetters(nc: NatsConnection, options: DeadLettersOptions = {}
         await republish(letter);
       } else {
         if (letter.headers[DEAD.omitted]) {
-          throw new NoSuchLetter(`the payload of dead letter ${seq} was too large to be kept`);
+          throw new PayloadOmitted(`the payload of dead letter ${seq} was too large to be kept`);
         }
         await publish(nc, letter.original.subject, letter.data, republished(letter));
       }

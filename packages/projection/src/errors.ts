@@ -48,6 +48,11 @@ export class NoSuchLetter extends Error {
   override name = "NoSuchLetter";
 }
 
+/** Thrown by `deadLetters().retry` when the payload was too large to be kept together with the reason. */
+export class PayloadOmitted extends Error {
+  override name = "PayloadOmitted";
+}
+
 function marked(error: unknown, mark: "retryable" | "poison"): boolean {
   return typeof error === "object" && error !== null && (error as Record<string, unknown>)[mark] === true;
 }

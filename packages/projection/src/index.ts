@@ -3,12 +3,13 @@ export { type DeadLetter, type DeadLetters, type DeadLettersOptions, deadLetters
 export {
   JetStreamFailure,
   NoSuchLetter,
+  PayloadOmitted,
   PoisonMessage,
   RetainedState,
   StoreUnavailable,
 } from "./errors.ts";
 export { type Folded, latestPerKey } from "./fold.ts";
-export { ackFloor } from "./jsapi.ts";
+export { ackFloor, resetConsumer } from "./jsapi.ts";
 export { DEAD as DEAD_LETTER_HEADERS } from "./parking.ts";
 export { createProjector } from "./projector.ts";
 export type {

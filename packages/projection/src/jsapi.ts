@@ -107,12 +107,26 @@ export async function publish(
 /** Up to where everything is acknowledged, over all replicas. Null if there is no such consumer. */
 export async function ackFloor(nc: NatsConnection, stream: string, consumer: string): Promise<Position | null> {
   try {
-    // The stream first: if it is made anew in between, the floor belongs to the newer one and is only too low.
+    // The stream first: if it is made anew in between, the floor is that of a young stream, so rather too low than too high.
     const { created } = await streamInfo(nc, stream);
     const info = await consumerInfo(nc, stream, consumer);
     return { seq: info.ack_floor.stream_seq, stream: created };
   } catch (error) {
     if (error instanceof JetStreamFailure && error.status === NOT_FOUND) return null;
+    throw error;
+  }
+}
+
+/**
+ * Deletes the durable consumer, so that the projectors that share it read the stream from the beginning again: for a rebuild of the store. They notice within
+ * two seconds and make it anew. Returns false if there was none.
+ */
+export async function resetConsumer(nc: NatsConnection, stream: string, consumer: string): Promise<boolean> {
+  try {
+    await request(nc, `CONSUMER.DELETE.${stream}.${consumer}`);
+    return true;
+  } catch (error) {
+    if (error instanceof JetStreamFailure && error.status === NOT_FOUND) return false;
     throw error;
   }
 }

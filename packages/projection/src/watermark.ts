@@ -8,6 +8,9 @@ import type { Logger, Unsafe, WatermarkContext } from "./types.ts";
 const SHARED_ROUNDS = 2;
 const CHECK_EVERY_MS = 50;
 const CHECK_AT_MOST_EVERY_MS = 15;
+/** Far behind there is nothing to prove soon. */
+const FAR_BEHIND = 200;
+const CHECK_FAR_BEHIND_EVERY_MS = 200;
 
 interface Mark {
   at: Date;
@@ -59,6 +62,7 @@ export class Watermarks {
   #checking = false;
   #again = false;
   #lastCheck = 0;
+  #interval = CHECK_AT_MOST_EVERY_MS;
   #stopped = false;
 
   constructor(options: WatermarkOptions) {
@@ -79,7 +83,7 @@ export class Watermarks {
       this.#again = true;
       return;
     }
-    if (performance.now() - this.#lastCheck < CHECK_AT_MOST_EVERY_MS) return;
+    if (performance.now() - this.#lastCheck < this.#interval) return;
     this.#checking = true;
     this.#check()
       .catch((error: unknown) => this.#options.logger.debug({ error: String(error) }, "watermark not moved"))
@@ -171,6 +175,7 @@ export class Watermarks {
       return undefined;
     }
     this.#floor = info.ack_floor.stream_seq;
+    this.#interval = info.num_pending > FAR_BEHIND ? CHECK_FAR_BEHIND_EVERY_MS : CHECK_AT_MOST_EVERY_MS;
     runs.forget(info.ack_floor.consumer_seq);
     onInfo(info);
     return info;

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { StoreUnavailable } from "../src/index.ts";
+import { resetConsumer, StoreUnavailable } from "../src/index.ts";
 import {
   addStream,
   type Bench,
@@ -170,7 +170,7 @@ describe("broker trouble", () => {
     const { projector } = project(bench, stream);
     await publishAll(bench, many(stream, 0, 100));
     await until("first part", async () => (await projector.ackFloor())?.seq === 100);
-    await bench.jsm.consumers.delete(stream, "shop");
+    expect(await resetConsumer(bench.nc, stream, "shop")).toBe(true);
     await publishAll(bench, many(stream, 100, 200));
     await until("all", async () => (await count(stream)) === 200);
     await until("read again", () => projector.status().counts.events === 300);
