@@ -1,0 +1,131 @@
+import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Logger, Metrics, Peer } from "@quartet/service";
+import {
+  AUDITED_STORES,
+  type AuditedStore,
+  type AuditedUser,
+  digestBuckets,
+  readClock,
+  saveAudit,
+  usersOfBucket,
+} from "../store/audit.ts";
+import type { Database } from "../store/database.ts";
+import { type RepairRequest, repairUsers } from "../store/repair.ts";
+import { holdLease } from "../store/status.ts";
+import type { AppendEvents } from "./ports.ts";
+
+export interface AuditOptions {
+  db: Database;
+  append: AppendEvents;
+  peers: Record<AuditedStore, Peer>;
+  intervalMs: number;
+  logger: Logger;
+  metrics: Metrics;
+}
+
+interface Digests {
+  asOf: string | null;
+  buckets: { count: number; digest: string }[];
+}
+
+const LEASE_SECONDS = 30;
+const CONFIRM_MS = 10_000;
+
+/**
+ * Compares, bucket by bucket, what each read model holds with the users, for ever. A difference is drift only if it is still there once the read model
+ * is true as of after it was first seen; then it is mended by emitting what is true now above the version the read model holds.
+ */
+export async function runAudit(options: AuditOptions, signal: AbortSignal): Promise<void> {
+  const { db, logger, metrics, intervalMs } = options;
+  const holder = randomUUID();
+  const gauge = metrics.gauge("quartet_audit_drift", "Users that a read model held wrongly at the last audit", [
+    "store",
+  ]);
+  const mended = metrics.counter("quartet_audit_mended_total", "Users emitted again because of drift", ["store"]);
+  while (!signal.aborted) {
+    try {
+      if (await holdLease(db, "audit", holder, Math.max(LEASE_SECONDS, (2 * intervalMs) / 1000))) {
+        const expected = await digestBuckets(db, signal);
+        for (const store of AUDITED_STORES) {
+          const drifted = await findDrift(options, store, expected[store], signal).catch((err: unknown) => {
+            logger.debug({ err, store }, "the audit of a read model has to wait");
+            return undefined;
+          });
+          if (!drifted) continue;
+          gauge.set({ store }, drifted.length);
+          if (drifted.length > 0) {
+            logger.warn(
+              { store, users: drifted.slice(0, 20).map((d) => d.id), drift: drifted.length },
+              "drift: emitting again",
+            );
+            for (let i = 0; i < drifted.length; i += 100)
+              await repairUsers(db, options.append, drifted.slice(i, i + 100));
+            mended.inc({ store }, drifted.length);
+          }
+          await saveAudit(db, store, drifted.length);
+        }
+      }
+    } catch (error) {
+      logger.debug({ err: error }, "the audit has to wait");
+    }
+    await sleep(intervalMs, undefined, { signal }).catch(() => {});
+  }
+}
+
+async function get<T>(peer: Peer, path: string): Promise<T> {
+  const answer = await peer.request("GET", path, { timeoutMs: 30_000 });
+  if (answer.status !== 200) throw new Error(`${peer.name} answered ${answer.status}`);
+  return answer.body as T;
+}
+
+/** Users that the read model holds wrongly and has had the time to get right. */
+async function findDrift(
+  { db, peers }: AuditOptions,
+  store: AuditedStore,
+  expected: { count: number; digest: string }[],
+  signal: AbortSignal,
+): Promise<RepairRequest[]> {
+  const { buckets } = await get<Digests>(peers[store], "/internal/digests");
+  const suspects = expected.flatMap((e, i) => (e.digest === buckets[i]?.digest ? [] : [i]));
+  if (suspects.length === 0) return [];
+  const first = new Map<number, Map<string, RepairRequest>>();
+  for (const bucket of suspects) first.set(bucket, await differences(db, peers[store], store, bucket));
+  if ([...first.values()].every((found) => found.size === 0)) return [];
+  await waitUntilTrue(peers[store], await readClock(db), signal);
+  const drifted: RepairRequest[] = [];
+  for (const [bucket, before] of first) {
+    if (before.size === 0) continue;
+    const now = await differences(db, peers[store], store, bucket);
+    // The same user, held at the same version, both times: no event is on its way that would put it right.
+    for (const [id, found] of now) if (before.get(id)?.above === found.above) drifted.push(found);
+  }
+  return drifted;
+}
+
+async function differences(
+  db: Database,
+  peer: Peer,
+  store: AuditedStore,
+  bucket: number,
+): Promise<Map<string, RepairRequest>> {
+  const { users } = await get<{ users: AuditedUser[] }>(peer, `/internal/digests/${bucket}`);
+  const held = new Map(users.map((u) => [u.id, u]));
+  const wrong = new Map<string, RepairRequest>();
+  for (const truth of await usersOfBucket(db, store, bucket)) {
+    const copy = held.get(truth.id);
+    held.delete(truth.id);
+    if (copy?.digest !== truth.digest) wrong.set(truth.id, { id: truth.id, above: copy?.version ?? 0 });
+  }
+  for (const invented of held.values()) wrong.set(invented.id, { id: invented.id, above: invented.version });
+  return wrong;
+}
+
+/** Waits until the read model says that it is true as of `moment`. */
+async function waitUntilTrue(peer: Peer, moment: Date, signal: AbortSignal): Promise<void> {
+  for (const deadline = performance.now() + CONFIRM_MS; ; await sleep(500, undefined, { signal })) {
+    const { asOf } = await get<Digests>(peer, "/internal/digests");
+    if (asOf && Date.parse(asOf) > moment.getTime()) return;
+    if (performance.now() > deadline) throw new Error(`${peer.name} is not true as of ${moment.toISOString()} yet`);
+  }
+}

@@ -1,0 +1,89 @@
+import { emit, type Outgoing, STREAMS } from "@quartet/contracts";
+import { appendOutbox, createPostgresRelay, type OutboxEvent, outboxMigration, type StreamLoss } from "@quartet/outbox";
+import type { Logger, Metrics } from "@quartet/service";
+import { natsOptions } from "./nats.ts";
+import type { AppendEvents, Migration } from "./ports.ts";
+
+export const SLOT = "user_relay";
+const PUBLICATION = "user_outbox";
+const HEARTBEAT_MS = 500;
+const headers = { "Content-Type": "application/cloudevents+json" };
+
+function toOutbox({ event, stream, subject, msgId, key }: Outgoing): OutboxEvent {
+  return {
+    id: event.id,
+    stream,
+    subject,
+    msgId: msgId ?? undefined,
+    key: key ?? "",
+    ...(event.traceparent ? { headers: { traceparent: event.traceparent } } : {}),
+    payload: JSON.stringify(event),
+  };
+}
+
+/** Writes events into the outbox within the caller's transaction. */
+export const appendEvents: AppendEvents = (client, events) => appendOutbox(client, events.map(toOutbox));
+
+/** The tables of the outbox, as a step of this service's migrations. */
+export const outboxTables: Migration = {
+  name: "outbox",
+  sql: `${outboxMigration(PUBLICATION).join(";\n")};`,
+  repeatable: true,
+};
+
+/** PostgreSQL's WAL -> USERS and FACTS, with the heartbeats of the source `user`. */
+export function createUserRelay(
+  options: {
+    postgresUrl: string;
+    natsUrl: string;
+    retentionDays: number;
+    onStreamLost: (loss: StreamLoss) => Promise<void>;
+  },
+  { logger, metrics }: { logger: Logger; metrics: Metrics },
+) {
+  const published = metrics.counter("quartet_outbox_published_total", "Events JetStream acknowledged", ["stream"]);
+  const latency = metrics.histogram("quartet_outbox_publish_seconds", "From the commit to the acknowledgement", [
+    "stream",
+  ]);
+  const resent = metrics.counter("quartet_outbox_resent_total", "Events sent again because the stream was behind", [
+    "stream",
+  ]);
+  const relay = createPostgresRelay({
+    connectionString: options.postgresUrl,
+    slot: SLOT,
+    publication: PUBLICATION,
+    nats: natsOptions(options.natsUrl, "user relay"),
+    streams: {
+      [STREAMS.USERS.name]: { fence: STREAMS.USERS.fenced, headers },
+      [STREAMS.FACTS.name]: { fence: STREAMS.FACTS.fenced, headers },
+    },
+    retentionDays: options.retentionDays,
+    heartbeat: {
+      everyMs: HEARTBEAT_MS,
+      build: (at) =>
+        (["USERS", "FACTS"] as const).map((stream) => toOutbox(emit.heartbeat(stream, "user", new Date(at)))),
+    },
+    onStreamLost: options.onStreamLost,
+    logger,
+    metrics: {
+      published: (stream, seconds) => {
+        published.inc({ stream });
+        latency.observe({ stream }, seconds);
+      },
+      resent: (stream) => resent.inc({ stream }),
+    },
+  });
+  const figure = (name: string, help: string, read: () => number | null) =>
+    metrics.gauge(name, help, [], (gauge) => gauge.set(read() ?? Number.NaN));
+  figure("quartet_outbox_lag_bytes", "WAL between what is relayed and what is written", () => relay.status().lagBytes);
+  figure(
+    "quartet_outbox_lag_seconds",
+    "Age of the newest moment of which everything is relayed",
+    () => relay.status().lagSeconds,
+  );
+  figure("quartet_outbox_unacked", "Published and not yet acknowledged", () => relay.status().unacked);
+  figure("quartet_outbox_slot_lost", "1 if PostgreSQL has given up the relay's slot", () =>
+    relay.status().walStatus === "lost" ? 1 : 0,
+  );
+  return relay;
+}

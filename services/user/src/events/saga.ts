@@ -1,0 +1,114 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Logger, Metrics, Peer } from "@quartet/service";
+import type { Database } from "../store/database.ts";
+import {
+  completeErasure,
+  confirmErasure,
+  countErasures,
+  deleteRetainedRows,
+  type ErasureRow,
+  erasureVersion,
+  noteSweep,
+  type Participant,
+  postponeErasure,
+  takeDueErasures,
+} from "../store/erasures.ts";
+import type { Broker } from "./nats.ts";
+import { erasureIsRelayed, purgePerson } from "./streams.ts";
+
+const TAKE = 16;
+const LEASE_SECONDS = 15;
+const IDLE_MS = 100;
+const SWEEP_SECONDS = 30;
+
+export interface SagaOptions {
+  db: Database;
+  broker: Broker;
+  peers: Record<Participant, Peer>;
+  logger: Logger;
+  metrics: Metrics;
+}
+
+/**
+ * The erasure saga: asks every store until each has confirmed what it holds, then clears the log and the outbox, and only then says complete.
+ * Every step is idempotent and its receipt is written down, so that it may die anywhere and go on in another replica.
+ */
+export async function runSaga(options: SagaOptions, signal: AbortSignal): Promise<void> {
+  const { db, logger, metrics } = options;
+  const open = metrics.gauge("quartet_erasures_open", "Erasures that are not complete");
+  const overdue = metrics.gauge("quartet_erasures_overdue", "Erasures that take longer than fifteen minutes");
+  let counted = 0;
+  while (!signal.aborted) {
+    try {
+      const due = await takeDueErasures(db, TAKE, LEASE_SECONDS);
+      await Promise.all(due.map((row) => advance(options, row)));
+      if (performance.now() - counted > 5000) {
+        counted = performance.now();
+        const figures = await countErasures(db);
+        open.set(figures.open);
+        overdue.set(figures.overdue);
+      }
+      if (due.length === TAKE) continue;
+    } catch (error) {
+      logger.debug({ err: error }, "the erasure saga waits");
+    }
+    await sleep(IDLE_MS, undefined, { signal }).catch(() => {});
+  }
+}
+
+async function advance(options: SagaOptions, row: ErasureRow): Promise<void> {
+  const { db, broker, logger } = options;
+  try {
+    if (row.completed_at) {
+      await clear(options, row);
+      await noteSweep(db, row.id, SWEEP_SECONDS);
+      return;
+    }
+    const confirmed: Record<Participant, boolean> = {
+      session: row.session_at !== null,
+      search: row.search_at !== null,
+      analytics: row.analytics_at !== null,
+    };
+    const ask = async (participant: Participant): Promise<void> => {
+      if (confirmed[participant]) return;
+      confirmed[participant] = await isErasedAt(options, participant, row);
+      if (confirmed[participant]) await confirmErasure(db, row.id, participant);
+    };
+    // A participant that does not answer must not hold the others back.
+    const asked = await Promise.allSettled([ask("session"), ask("search")]);
+    // Session's last facts and our own have to be on the stream before Analytics can say that it has counted them all.
+    if (confirmed.session && (await erasureIsRelayed(broker, row.user_id))) await ask("analytics");
+    if (confirmed.session && confirmed.search && confirmed.analytics) {
+      await clear(options, row);
+      await completeErasure(db, row.id, SWEEP_SECONDS);
+      return;
+    }
+    const failure = asked.find((a) => a.status === "rejected");
+    if (failure) throw failure.reason;
+    await postponeErasure(db, row.id, backoff(row.attempts));
+  } catch (error) {
+    logger.debug({ err: error, erasure: row.id }, "an erasure waits");
+    await postponeErasure(db, row.id, backoff(row.attempts)).catch(() => {});
+  }
+}
+
+/** 100 ms, then ever longer, at most 3 s. */
+function backoff(attempts: number): number {
+  return Math.min(0.1 * 1.5 ** Math.min(attempts, 20), 3);
+}
+
+async function isErasedAt({ peers }: SagaOptions, participant: Participant, row: ErasureRow): Promise<boolean> {
+  const answer = await peers[participant].request("POST", "/internal/erasures", {
+    body: { userId: row.user_id, version: erasureVersion(row) },
+    idempotent: true,
+    timeoutMs: participant === "analytics" ? 5000 : 2000,
+  });
+  if (answer.status !== 200) throw new Error(`${participant} answered ${answer.status}`);
+  return (answer.body as { state: string }).state === "complete";
+}
+
+/** The outbox rows, the facts and the dead letters that still name the person. */
+async function clear({ db, broker }: SagaOptions, row: ErasureRow): Promise<void> {
+  await deleteRetainedRows(db, row.user_id);
+  await purgePerson(broker, row.user_id);
+}

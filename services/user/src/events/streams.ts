@@ -1,0 +1,107 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { STREAMS, type StreamDefinition, subjects } from "@quartet/contracts";
+import type { Logger } from "@quartet/service";
+import { DiscardPolicy, type JetStreamManager, NatsError, RetentionPolicy, StorageType, type StreamConfig } from "nats";
+import type { Broker } from "./nats.ts";
+
+const NANOS = 1e9;
+const CHECK_EVERY_MS = 10_000;
+
+function configOf(definition: StreamDefinition, replicas: number): Partial<StreamConfig> & { name: string } {
+  return {
+    name: definition.name,
+    description: definition.description,
+    subjects: definition.subjects,
+    retention: RetentionPolicy.Limits,
+    storage: StorageType.File,
+    discard: DiscardPolicy.Old,
+    max_msgs_per_subject: definition.maxMsgsPerSubject,
+    max_age: definition.maxAgeSeconds * NANOS,
+    duplicate_window: 120 * NANOS,
+    allow_direct: true,
+    num_replicas: replicas,
+  };
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof NatsError && error.api_error?.err_code === 10059;
+}
+
+async function ensure(
+  jsm: JetStreamManager,
+  definition: StreamDefinition,
+  replicas: number,
+): Promise<"made" | "changed" | "same"> {
+  const wanted = configOf(definition, replicas);
+  let current: StreamConfig;
+  try {
+    current = (await jsm.streams.info(definition.name)).config;
+  } catch (error) {
+    if (!isMissing(error)) throw error;
+    await jsm.streams.add(wanted);
+    return "made";
+  }
+  const differs = (["description", "max_msgs_per_subject", "max_age", "num_replicas"] as const).some(
+    (k) => current[k] !== wanted[k],
+  );
+  if (!differs && JSON.stringify(current.subjects) === JSON.stringify(wanted.subjects)) return "same";
+  await jsm.streams.update(definition.name, wanted);
+  return "changed";
+}
+
+/** Makes the streams and keeps their settings, at every connection and every ten seconds: a stream that was lost comes back. */
+export async function keepStreams(
+  broker: Broker,
+  replicas: number,
+  logger: Logger,
+  signal: AbortSignal,
+): Promise<void> {
+  let wake: () => void = () => {};
+  broker.onConnect(() => wake());
+  while (!signal.aborted) {
+    const pause = new AbortController();
+    wake = () => pause.abort();
+    let wait = CHECK_EVERY_MS;
+    try {
+      const jsm = await broker.require().jetstreamManager({ checkAPI: false, timeout: 3000 });
+      for (const definition of Object.values(STREAMS)) {
+        const done = await ensure(jsm, definition, replicas);
+        if (done !== "same") logger.info({ stream: definition.name }, `stream ${done}`);
+      }
+    } catch (error) {
+      wait = 500;
+      logger.debug({ err: error }, "the streams could not be checked");
+    }
+    await sleep(wait, undefined, { signal: AbortSignal.any([signal, pause.signal]) }).catch(() => {});
+  }
+}
+
+/** How many messages each stream holds. */
+export async function streamCounts(broker: Broker): Promise<Record<string, { messages: number }>> {
+  const jsm = await broker.require().jetstreamManager({ checkAPI: false, timeout: 800 });
+  const infos = await Promise.all(Object.keys(STREAMS).map((name) => jsm.streams.info(name)));
+  return Object.fromEntries(infos.map((info) => [info.config.name, { messages: info.state.messages }]));
+}
+
+/** Whether FACTS has the fact of this erasure: then the relay has passed everything this service ever said of the person. */
+export async function erasureIsRelayed(broker: Broker, userId: string): Promise<boolean> {
+  const jsm = await broker.require().jetstreamManager({ checkAPI: false, timeout: 2000 });
+  try {
+    await jsm.streams.getMessage(STREAMS.FACTS.name, { last_by_subj: subjects.fact("user", "erased", userId) });
+    return true;
+  } catch (error) {
+    if (error instanceof NatsError && (error.api_error?.err_code === 10037 || error.api_error?.code === 404))
+      return false;
+    throw error;
+  }
+}
+
+/** Removes every fact and every dead letter that names the person. Returns how many there were. */
+export async function purgePerson(broker: Broker, userId: string): Promise<number> {
+  const jsm = await broker.require().jetstreamManager({ checkAPI: false, timeout: 5000 });
+  const [facts, dead] = await Promise.all([
+    jsm.streams.purge(STREAMS.FACTS.name, { filter: subjects.factsOf(userId) }),
+    jsm.streams.purge(STREAMS.DEAD.name, { filter: subjects.deadOf(userId) }),
+  ]);
+  return facts.purged + dead.purged;
+}

@@ -1,0 +1,152 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { createPeer, loadConfig, metrics, runProcess, superviseWorker, type Worker } from "@quartet/service";
+import { configSchema } from "./config.ts";
+import { runAudit } from "./events/audit.ts";
+import { createDeadLetterOffice, NoSuchLetter } from "./events/dead.ts";
+import { Broker } from "./events/nats.ts";
+import { appendEvents, createUserRelay, outboxTables, SLOT } from "./events/relay.ts";
+import { runSaga } from "./events/saga.ts";
+import { keepStreams, streamCounts } from "./events/streams.ts";
+import { createApp } from "./http/app.ts";
+import { PasswordHasher } from "./http/passwords.ts";
+import { Database } from "./store/database.ts";
+import { forgetOldAnswers } from "./store/idempotency.ts";
+import { migrate, ownMigrations } from "./store/migrate.ts";
+import { reemitSome, repairUsers, requestReemission } from "./store/repair.ts";
+import { reportWorker } from "./store/status.ts";
+import { Users } from "./store/users.ts";
+
+const config = loadConfig(configSchema);
+const has = (role: "api" | "relay") => config.ROLE === "all" || config.ROLE === role;
+
+await runProcess({
+  name: "user",
+  config,
+  start: ({ logger }) => {
+    const db = new Database({ url: config.POSTGRES_URL, logger });
+    const broker = new Broker(config.NATS_URL, logger);
+    const peer = (name: "session" | "analytics" | "search", url: string) =>
+      createPeer({ caller: "user", name, url, secret: config.INTERNAL_SECRET, connections: 16 });
+    const peers = {
+      session: peer("session", config.SESSION_URL),
+      analytics: peer("analytics", config.ANALYTICS_URL),
+      search: peer("search", config.SEARCH_URL),
+    };
+    const workers: Worker[] = [];
+    const supervise = (name: string, work: (signal: AbortSignal) => Promise<void>) =>
+      workers.push(superviseWorker(name, work, { logger }));
+    /** A loop that waits while PostgreSQL is away. */
+    const every = (ms: number, work: () => Promise<unknown>) => async (signal: AbortSignal) => {
+      while (!signal.aborted) {
+        if (db.ready) await work().catch((err: unknown) => logger.debug({ err }, "a background task waits"));
+        await sleep(ms, undefined, { signal }).catch(() => {});
+      }
+    };
+    const whenReady = async (signal: AbortSignal): Promise<void> => {
+      while (!db.ready && !signal.aborted) await sleep(50, undefined, { signal }).catch(() => {});
+    };
+
+    supervise("migrations", async (signal) => {
+      while (!db.ready && !signal.aborted) {
+        try {
+          const taken = await migrate(config.POSTGRES_URL, [...ownMigrations(), outboxTables], signal);
+          if (taken.length > 0) logger.info({ taken }, "schema is up to date");
+          db.opened();
+        } catch (error) {
+          logger.debug({ err: error }, "the schema has to wait");
+          await sleep(300, undefined, { signal }).catch(() => {});
+        }
+      }
+      await new Promise<void>((done) => {
+        if (signal.aborted) done();
+        signal.addEventListener("abort", () => done(), { once: true });
+      });
+    });
+
+    if (has("relay")) {
+      const relay = createUserRelay(
+        {
+          postgresUrl: config.POSTGRES_URL,
+          natsUrl: config.NATS_URL,
+          retentionDays: config.OUTBOX_RETENTION_DAYS,
+          // The outbox keeps days, the users are for ever: say everybody again.
+          onStreamLost: async ({ stream, reason }) => {
+            if (stream === "USERS") await requestReemission(db, reason);
+          },
+        },
+        { logger, metrics },
+      );
+      supervise("streams", (signal) => keepStreams(broker, config.NATS_REPLICAS, logger, signal));
+      supervise("relay", async (signal) => {
+        await whenReady(signal);
+        if (!signal.aborted) await relay.run(signal);
+      });
+      supervise(
+        "reemission",
+        every(1000, async () => {
+          while (await reemitSome(db, appendEvents));
+        }),
+      );
+      supervise(
+        "relay-report",
+        every(1000, async () => {
+          const status = relay.status();
+          if (status.active) await reportWorker(db, "relay", status);
+        }),
+      );
+      supervise(
+        "forget-answers",
+        every(60_000, () => forgetOldAnswers(db)),
+      );
+      supervise("erasures", async (signal) => {
+        await whenReady(signal);
+        if (!signal.aborted) await runSaga({ db, broker, peers, logger, metrics }, signal);
+      });
+      if (config.AUDIT_INTERVAL_MS > 0) {
+        supervise("audit", async (signal) => {
+          await whenReady(signal);
+          const { search, session } = peers;
+          if (signal.aborted) return;
+          await runAudit(
+            {
+              db,
+              append: appendEvents,
+              peers: { search, session },
+              intervalMs: config.AUDIT_INTERVAL_MS,
+              logger,
+              metrics,
+            },
+            signal,
+          );
+        });
+      }
+    }
+
+    const repair = async (request: { id: string; above: number }) =>
+      void (await repairUsers(db, appendEvents, [request]));
+    const office = createDeadLetterOffice(broker, repair);
+    const app = has("api")
+      ? createApp({
+          logger,
+          db,
+          users: new Users(db, appendEvents),
+          passwords: new PasswordHasher(),
+          secret: config.INTERNAL_SECRET,
+          append: appendEvents,
+          slot: SLOT,
+          dead: { ...office, isMissing: (error) => error instanceof NoSuchLetter },
+          broker: { up: () => broker.up, streams: () => streamCounts(broker) },
+        })
+      : undefined;
+    return {
+      ...(app ? { app } : {}),
+      workers,
+      ready: async () => void (await db.run((client) => client.query("SELECT 1"))),
+      close: async () => {
+        await Promise.all(Object.values(peers).map((p) => p.close()));
+        await broker.close();
+        await db.close();
+      },
+    };
+  },
+});

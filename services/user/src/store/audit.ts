@@ -1,0 +1,81 @@
+import { auditBucket, BucketDigest, profileDigest, sessionProfileDigest } from "@quartet/contracts";
+import type { Database } from "./database.ts";
+import { stateOf, USER_COLUMNS, type UserRow, versionOf } from "./rows.ts";
+
+/** The read models that hold every user, and what each of them holds. */
+export const AUDITED = {
+  search: (row: UserRow) => profileDigest(stateOf(row)),
+  session: (row: UserRow) => sessionProfileDigest(stateOf(row)),
+} as const;
+export type AuditedStore = keyof typeof AUDITED;
+export const AUDITED_STORES = Object.keys(AUDITED) as AuditedStore[];
+
+export interface AuditedUser {
+  id: string;
+  version: number;
+  digest: string;
+}
+
+/** Digests of all 256 buckets for each read model, by walking the users in pieces; a writer is never blocked. */
+export async function digestBuckets(
+  db: Database,
+  signal?: AbortSignal,
+): Promise<Record<AuditedStore, { count: number; digest: string }[]>> {
+  const sums = { search: newBuckets(), session: newBuckets() };
+  for (let after = "00000000-0000-0000-0000-000000000000"; ; ) {
+    signal?.throwIfAborted();
+    const rows = await db.run(async (client) => {
+      const text = `SELECT ${USER_COLUMNS} FROM users WHERE id > $1 ORDER BY id LIMIT 1000`;
+      return (await client.query<UserRow>({ name: "audit-walk", text, values: [after] })).rows;
+    });
+    for (const row of rows) {
+      const bucket = auditBucket(row.id);
+      for (const store of AUDITED_STORES) sums[store][bucket]!.add(row.id, AUDITED[store](row));
+    }
+    if (rows.length < 1000) break;
+    after = rows.at(-1)!.id;
+  }
+  return { search: sums.search.map((b) => b.value()), session: sums.session.map((b) => b.value()) };
+}
+
+const newBuckets = (): BucketDigest[] => Array.from({ length: 256 }, () => new BucketDigest());
+
+/** The users of one bucket as a read model should hold them. */
+export function usersOfBucket(db: Database, store: AuditedStore, bucket: number): Promise<AuditedUser[]> {
+  return db.run(
+    async (client) => {
+      const text = `SELECT ${USER_COLUMNS} FROM users WHERE get_byte(uuid_send(id), 15) = $1`;
+      const { rows } = await client.query<UserRow>({ name: "audit-bucket", text, values: [bucket] });
+      return rows.map((row) => ({ id: row.id, version: versionOf(row), digest: AUDITED[store](row) }));
+    },
+    { timeoutMs: 3000 },
+  );
+}
+
+/** The database's clock. */
+export function readClock(db: Database): Promise<Date> {
+  return db.run(async (client) => (await client.query<{ at: Date }>("SELECT clock_timestamp() AS at")).rows[0]!.at);
+}
+
+/** Writes down what the audit of a read model found, for every replica to show. */
+export async function saveAudit(db: Database, store: AuditedStore, drift: number): Promise<void> {
+  await db.run((client) =>
+    client.query(
+      `INSERT INTO audits (store, drift, checked_at) VALUES ($1, $2, now())
+       ON CONFLICT (store) DO UPDATE SET drift = excluded.drift, checked_at = excluded.checked_at`,
+      [store, drift],
+    ),
+  );
+}
+
+/** The sum of the drift over the read models, and the oldest of their last checks; nulls before the first one. */
+export async function loadAudit(db: Database): Promise<{ drift: number | null; checkedAt: string | null }> {
+  const { rows } = await db.run((client) =>
+    client.query<{ drift: number; checked_at: Date }>("SELECT drift, checked_at FROM audits"),
+  );
+  if (rows.length < AUDITED_STORES.length) return { drift: null, checkedAt: null };
+  return {
+    drift: rows.reduce((sum, row) => sum + row.drift, 0),
+    checkedAt: rows.map((row) => row.checked_at.toISOString()).sort()[0]!,
+  };
+}
