@@ -58,7 +58,8 @@ function blank(source: string): string {
 }
 
 const STATIC = /^[ \t]*(?:import|export)\b[^;"'`()=]*?\bfrom\s*(["'])(.+?)\1|^[ \t]*import\s*(["'])(.+?)\3/gm;
-const CALL = /(?<![.\w$])(?:import|require)\s*\(\s*(?:(["'])(.+?)\1)?/g;
+// A method may be called `require` or be declared as `import()`; only with a constant is the first, only with an argument the second ours.
+const CALL = /(?<![.\w$])(?:require\s*\(\s*(?=["'])|import\s*\(\s*(?!\)))(?:(["'])(.+?)\1)?/g;
 
 /** Every import of a source: `import`, `import type`, `export from`, `import()`, `require()`. */
 export function scanImports(source: string): Import[] {

@@ -29,6 +29,7 @@ const old = require("nine");
 const unknown = import(name);
 const object = { from: "not-an-import" };
 reader.import("no");
+class Reader { require(): string {} import() {} }
 export const value = { from: "no" };
 `;
   expect(scanImports(source).map(({ line, specifier }) => `${line} ${specifier}`)).toEqual([

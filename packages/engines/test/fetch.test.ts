@@ -32,7 +32,7 @@ test("two processes at once make one whole copy; a damaged one is fetched again"
 
   truncateSync(binary, 1_000);
   writeFileSync(
-    join(cache, "nats-2.15.1-linux-x64.lock"),
+    join(cache, `nats-2.15.1-${process.platform}-${process.arch}.lock`),
     JSON.stringify({ pid: process.pid, started: "another boot" }),
   );
   expect(await fetchElsewhere("nats", {})).toBe(first);
