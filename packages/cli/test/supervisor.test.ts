@@ -60,7 +60,7 @@ test("what is held down stays down until it is revived", async () => {
   await expect.poll(() => stateOf(home, "redis"), { timeout: 5_000 }).toBe("held");
   expect(await redis.isReady()).toBe(false);
   revive(home, "redis");
-  await ready(redis);
+  await expect.poll(() => said.at(-1), { timeout: 20_000 }).toMatch(/^redis is back/);
   expect(stateOf(home, "redis")).toBe("running");
 });
 
