@@ -1,4 +1,5 @@
 /** Everything this package offers. */
+export { Broker, BrokerUnavailable, type ConsumerState, inspectConsumer } from "./broker.ts";
 export { type DeadLetter, type DeadLetters, type DeadLettersOptions, deadLetters } from "./deadletters.ts";
 export {
   JetStreamFailure,

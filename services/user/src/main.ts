@@ -3,7 +3,7 @@ import { createPeer, loadConfig, metrics, runProcess, superviseWorker, type Work
 import { configSchema } from "./config.ts";
 import { runAudit } from "./events/audit.ts";
 import { createDeadLetterOffice, NoSuchLetter } from "./events/dead.ts";
-import { Broker } from "./events/nats.ts";
+import { connectBroker } from "./events/nats.ts";
 import { appendEvents, createUserRelay, outboxTables, SLOT } from "./events/relay.ts";
 import { runSaga } from "./events/saga.ts";
 import { keepStreams, streamCounts } from "./events/streams.ts";
@@ -24,7 +24,7 @@ await runProcess({
   config,
   start: ({ logger }) => {
     const db = new Database({ url: config.POSTGRES_URL, logger });
-    const broker = new Broker(config.NATS_URL, logger);
+    const broker = connectBroker(config.NATS_URL, logger);
     const peer = (name: "session" | "analytics" | "search", url: string) =>
       createPeer({ caller: "user", name, url, secret: config.INTERNAL_SECRET, connections: 16 });
     const peers = {

@@ -1,7 +1,7 @@
 import { type DeadLetter, splitVersion } from "@quartet/contracts";
-import { deadLetters, NoSuchLetter } from "@quartet/projection";
+import { type Broker, BrokerUnavailable, deadLetters, NoSuchLetter } from "@quartet/projection";
+import { unavailable } from "@quartet/service";
 import type { RepairRequest } from "../store/repair.ts";
-import type { Broker } from "./nats.ts";
 
 type Letter = Awaited<ReturnType<ReturnType<typeof deadLetters>["list"]>>[number];
 
@@ -39,7 +39,13 @@ function versionIn(letter: Letter): number {
 
 /** The dead letters of all projectors. */
 export function createDeadLetterOffice(broker: Broker, repair: (request: RepairRequest) => Promise<void>) {
-  const office = () => deadLetters(broker.require());
+  const office = () => {
+    try {
+      return deadLetters(broker.require());
+    } catch (error) {
+      throw error instanceof BrokerUnavailable ? unavailable("nats", 1, error) : error;
+    }
+  };
   return {
     async list(after: number, limit: number): Promise<{ deadLetters: DeadLetter[]; next?: number }> {
       const letters = await office().list({ after, limit });

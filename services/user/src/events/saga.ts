@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Broker } from "@quartet/projection";
 import type { Logger, Metrics, Peer } from "@quartet/service";
 import type { Database } from "../store/database.ts";
 import {
@@ -13,7 +14,6 @@ import {
   postponeErasure,
   takeDueErasures,
 } from "../store/erasures.ts";
-import type { Broker } from "./nats.ts";
 import { erasureIsRelayed, purgePerson } from "./streams.ts";
 
 const TAKE = 16;

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { STREAMS, type StreamDefinition, subjects } from "@quartet/contracts";
+import type { Broker } from "@quartet/projection";
 import type { Logger } from "@quartet/service";
 import { DiscardPolicy, type JetStreamManager, NatsError, RetentionPolicy, StorageType, type StreamConfig } from "nats";
-import type { Broker } from "./nats.ts";
 
 const NANOS = 1e9;
 const CHECK_EVERY_MS = 10_000;
