@@ -35,11 +35,13 @@ describe("projector", () => {
     await bench.jsm.streams.add({ name: stream, subjects: [`${stream}.*`] });
     await publishAll(bench, [state(stream, "a", 1)]);
     await until("first", async () => (await keys(stream)) === 1);
+    await until("settled", () => batches.length > 0);
     expect(batches).toEqual([1]);
     expect(log.filter((l) => l.level === "warn")).toEqual([]);
     const many = Array.from({ length: 5_000 }, (_, i) => state(stream, `k${i}`, 1));
     await publishAll(bench, many);
     await until("all", async () => (await keys(stream)) === 5_001);
+    await until("settled", () => projector.status().counts.events === 5_001);
     expect(Math.max(...batches)).toBeGreaterThan(20);
     await until("lag 0", () => projector.status().lag === 0);
     expect(projector.status()).toMatchObject({ state: "running", trouble: null, counts: { events: 5_001, dead: 0 } });
@@ -52,6 +54,7 @@ describe("projector", () => {
     await publishAll(bench, [...small, state(stream, "big", 1, "x".repeat(300_000)), state(stream, "end", 1)]);
     const { batches } = project(bench, stream, { batch: { max: 3_000, maxBytes: 200_000 } });
     await until("all", async () => (await keys(stream)) === 6_002);
+    await until("settled", () => batches.reduce((sum, n) => sum + n, 0) === 6_002);
     expect(Math.max(...batches)).toBeLessThanOrEqual(3_000);
     expect(Math.max(...batches)).toBeGreaterThan(300);
   });
