@@ -256,6 +256,42 @@ test("nothing is confirmed before it is acknowledged", async () => {
   });
 });
 
+test.each([false, true])(
+  "a relay that dies with NATS loses nothing, unless it confirms before the ack: %s",
+  async (mutant) => {
+    world = await makeWorld(postgres, nats);
+    let relay = postgresRelay(world, nats.url, { ackTimeoutMs: 60_000, unsafe: { confirmBeforeAck: mutant } });
+    await world.commit(world.fact("a", "1"));
+    await eventually("a checkpoint", async () => {
+      const found = await world.pool.query("SELECT FROM outbox_checkpoint WHERE sequence = 1");
+      return found.rowCount;
+    });
+    nats.freeze();
+    for (let i = 2; i <= 20; i++) await world.commit(world.fact("a", `${i}`));
+    await eventually("published", async () => (await relay.status()).unacked === 19);
+    // The mutant confirms with its next status update, within a second.
+    if (mutant) {
+      await eventually("confirmed", async () => {
+        const slot = await world.pool.query(
+          "SELECT confirmed_flush_lsn >= (SELECT lsn FROM outbox_checkpoint ORDER BY at DESC LIMIT 1) + 1000 AS moved FROM pg_replication_slots WHERE slot_name = $1",
+          [world.slot],
+        );
+        return slot.rows[0].moved;
+      });
+    }
+    await nats.kill();
+    await relay.kill();
+    await nats.start();
+    relay = postgresRelay(world, nats.url);
+    await eventually("active", async () => (await relay.status()).active);
+    await world.commit(world.fact("a", "21"));
+    await eventually("21", async () => values(await readStream(nats.url, world.facts)).includes("21"));
+    const seen = new Set(values(await readStream(nats.url, world.facts)));
+    if (mutant) expect(seen.size).toBeLessThan(21);
+    else expect(seen.size).toBe(21);
+  },
+);
+
 test("a second replica waits and takes over", async () => {
   world = await makeWorld(postgres, nats);
   const first = postgresRelay(world, nats.url);

@@ -196,8 +196,9 @@ export async function makeWorld(postgres: TestEngine, nats: TestEngine): Promise
       }
     },
     async dispose() {
-      await pool.end().catch(() => {});
-      await admin.end().catch(() => {});
+      // A failed test may leave a client checked out; the end of the pool would wait for it.
+      const ended = Promise.all([pool.end(), admin.end()]).catch(() => {});
+      await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, 1_000).unref())]);
     },
   };
 }
