@@ -1,0 +1,133 @@
+import { CONSUMERS, decodeEvent, type FactEvent, type QuartetEvent, type Source, STREAMS } from "@quartet/contracts";
+import {
+  createProjector,
+  type Item,
+  PoisonMessage,
+  type Projector,
+  StoreUnavailable,
+  type Verdict,
+} from "@quartet/projection";
+import type { Logger, Metrics } from "@quartet/service";
+import type { Fact } from "../store/facts.ts";
+import { natsSource } from "./nats.ts";
+
+/** What the projector asks of the store. Whatever it throws means that the store did not take it: all batches are well-formed by then. */
+export interface FactStore {
+  insert(facts: Fact[]): Promise<void>;
+  recordErased(userIds: string[]): Promise<void>;
+  erasedAmong(userIds: string[]): Promise<Set<string>>;
+  anonymise(): Promise<void>;
+  writeWatermark(source: Source, at: Date): Promise<void>;
+  ping(): Promise<void>;
+}
+
+const EARLIEST = 0;
+const LATEST = Date.UTC(2200, 0, 1);
+
+/** The row of an event. */
+export function toFact(event: FactEvent, accepted: { time: Date; seq: number }): Fact {
+  const common = {
+    id: event.id,
+    occurredAt: Date.parse(event.time),
+    acceptedAt: BigInt(accepted.time.getTime()) * 1_000_000n,
+    sequence: accepted.seq,
+  };
+  switch (event.type) {
+    case "quartet.user.created.v1":
+    case "quartet.user.updated.v1":
+    case "quartet.user.erased.v1":
+      return { ...common, kind: "user", name: event.type.split(".")[2] as string, userId: event.data.userId };
+    case "quartet.session.started.v1":
+    case "quartet.session.active.v1":
+      return { ...common, kind: "session", name: event.type.split(".")[2] as string, userId: event.data.userId };
+    case "quartet.session.ended.v1": {
+      const { userId, reason, durationSeconds } = event.data;
+      return { ...common, kind: "session", name: "ended", userId, reason, durationSeconds };
+    }
+    case "quartet.track.v1": {
+      const { name, userId, properties } = event.data;
+      return { ...common, kind: "track", name, userId, properties };
+    }
+  }
+}
+
+/**
+ * Applies a batch. A person's erasure is recorded first; facts of erased people go in without them; and after the insert the people of the batch are
+ * looked up once more: whoever was recorded as erased meanwhile is anonymised again. Recording comes before the mutation on the other side, so
+ * whichever comes first, no row is left that names them.
+ */
+export async function applyFacts(store: FactStore, batch: Item<QuartetEvent>[]): Promise<Verdict[]> {
+  const facts = batch.map((item) => toFact(item.event as FactEvent, item));
+  const erasedNow = batch.flatMap(({ event }) => (event.type === "quartet.user.erased.v1" ? [event.data.userId] : []));
+  const people = [...new Set(facts.flatMap((f) => f.userId ?? []))];
+  if (erasedNow.length > 0) await store.recordErased(erasedNow);
+  const erased = people.length > 0 ? await store.erasedAmong(people) : new Set<string>();
+  const anonymous = (fact: Fact): Fact =>
+    fact.userId !== null && erased.has(fact.userId) ? { ...fact, userId: null, properties: {} } : fact;
+  await store.insert(facts.map(anonymous));
+  const living = people.filter((id) => !erased.has(id));
+  const late = living.length > 0 ? await store.erasedAmong(living) : new Set<string>();
+  if (erasedNow.length > 0 || late.size > 0) await store.anonymise();
+  return batch.map(() => "applied");
+}
+
+/** FACTS -> ClickHouse. */
+export function createFactProjector(
+  natsUrl: string,
+  store: FactStore,
+  { logger, metrics }: { logger: Logger; metrics: Metrics },
+): Projector {
+  const labels = ["consumer"] as const;
+  const applied = metrics.counter("quartet_projection_events_total", "Events settled", labels);
+  const seconds = metrics.histogram("quartet_projection_apply_seconds", "Time to settle a batch", labels);
+  const dead = metrics.counter("quartet_projection_dead_letters_total", "Messages parked on DEAD", labels);
+  const retried = metrics.counter("quartet_projection_retries_total", "Items given back for a later delivery", labels);
+  const lag = metrics.gauge("quartet_projection_lag_messages", "Undelivered and unacknowledged messages", labels);
+  const staleness = metrics.gauge("quartet_projection_staleness_seconds", "Age of the watermark", [
+    "consumer",
+    "source",
+  ]);
+  const consumer = CONSUMERS.analytics.durable;
+
+  const guarded = async <T>(work: () => Promise<T>): Promise<T> => {
+    try {
+      return await work();
+    } catch (error) {
+      throw new StoreUnavailable("ClickHouse did not take it", { cause: error });
+    }
+  };
+
+  return createProjector<QuartetEvent>({
+    nats: natsSource(natsUrl, "analytics projector"),
+    stream: STREAMS.FACTS.name,
+    consumer,
+    decode(message) {
+      const event = decodeEvent(message.data);
+      if (event.type === "quartet.heartbeat.v1") return event;
+      if (event.type === "quartet.user.state.v1" || event.type === "quartet.user.tombstone.v1") {
+        throw new PoisonMessage(`${event.type} does not belong on FACTS`);
+      }
+      const at = Date.parse(event.time);
+      if (!(at >= EARLIEST && at < LATEST)) throw new PoisonMessage(`the time ${event.time} cannot be stored`);
+      const named = message.subject.split(".").at(-1);
+      if ((event.data.userId ?? "-") !== named) throw new PoisonMessage("subject and person differ");
+      return event;
+    },
+    apply: (batch) => guarded(() => applyFacts(store, batch)),
+    heartbeat: { onWatermark: (source, at) => guarded(() => store.writeWatermark(source as Source, at)) },
+    probe: () => guarded(() => store.ping()),
+    batch: { max: 10_000, maxBytes: 16 * 1024 * 1024 },
+    maxAckPending: 40_000,
+    logger,
+    metrics: {
+      batch: (n, ms) => {
+        applied.inc({ consumer }, n);
+        seconds.observe({ consumer }, ms / 1000);
+      },
+      dead: (n) => dead.inc({ consumer }, n),
+      retry: (n) => retried.inc({ consumer }, n),
+      lag: (n) => lag.set({ consumer }, n),
+      staleness: (source, s) => staleness.set({ consumer, source }, s),
+    },
+  });
+}

@@ -1,0 +1,53 @@
+import * as contracts from "@quartet/contracts";
+import { parseQuery } from "@quartet/service";
+import type { Express, Request } from "express";
+import type { z } from "zod";
+import * as queries from "../store/queries.ts";
+import { type FreshnessOptions, freshen } from "./freshness.ts";
+import { rangeOf } from "./range.ts";
+
+/** The public reads. They need no token: they speak of numbers, not of people. */
+export function addAnalyticsRoutes(app: Express, options: FreshnessOptions): void {
+  const { clickhouse } = options;
+  /** The query is checked first, so that a bad one is 400 even while the store is down. */
+  const answer = <S extends z.ZodType>(
+    name: string,
+    schema: S,
+    prepare: (query: z.output<S>, req: Request) => () => Promise<object>,
+  ) =>
+    app.get(`/v1/analytics/${name}`, async (req, res) => {
+      const run = prepare(parseQuery(schema, req), req);
+      await freshen(req, res, options);
+      res.setHeader("Cache-Control", "no-store");
+      res.json(await run());
+    });
+
+  answer("signups", contracts.signupsQuery, (q) => {
+    const range = rangeOf(q, q.interval);
+    return () => queries.signups(clickhouse, q.interval, range);
+  });
+  answer("events", contracts.eventsQuery, (q) => {
+    const range = rangeOf(q, q.interval);
+    return () => queries.events(clickhouse, q.name, q.interval, range);
+  });
+  answer("active-users", contracts.activeUsersQuery, (q) => {
+    const range = rangeOf(q, q.interval);
+    return () => queries.activeUsers(clickhouse, q.interval, range);
+  });
+  answer("sessions", contracts.sessionsQuery, (q) => {
+    const range = rangeOf(q);
+    return () => queries.sessions(clickhouse, range);
+  });
+  answer("retention", contracts.retentionQuery, (q) => {
+    const range = rangeOf(q, q.cohort);
+    return () => queries.retention(clickhouse, q.cohort, q.periods, range);
+  });
+  answer("funnel", contracts.funnelQuery, (q) => {
+    const range = rangeOf(q);
+    return () => queries.funnel(clickhouse, q.steps, q.within, range);
+  });
+  answer("top", contracts.topQuery, (q) => {
+    const range = rangeOf(q);
+    return () => queries.top(clickhouse, q.name, q.property, q.limit, range);
+  });
+}

@@ -1,0 +1,21 @@
+import { createApi, finishApi, identityMiddleware, type Logger } from "@quartet/service";
+import type { Express } from "express";
+import { addAnalyticsRoutes } from "./analytics.ts";
+import { addInternalRoutes, type InternalOptions } from "./internal.ts";
+import { addTrackRoute, type TrackOptions } from "./track.ts";
+
+const TRACK_BYTES = 1024 * 1024;
+
+/** The HTTP face of Analytics. */
+export function createApp(options: InternalOptions & TrackOptions & { logger: Logger; secret: string }): Express {
+  const app = createApi({
+    name: "analytics",
+    logger: options.logger,
+    bodyLimitBytes: (_method, path) => (path === "/v1/track" ? TRACK_BYTES : 64 * 1024),
+  });
+  app.use(identityMiddleware({ service: "analytics", secret: options.secret }));
+  addInternalRoutes(app, options);
+  addTrackRoute(app, options);
+  addAnalyticsRoutes(app, options);
+  return finishApi(app);
+}

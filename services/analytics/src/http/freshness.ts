@@ -1,0 +1,47 @@
+import { type ConsistencyToken, factId } from "@quartet/contracts";
+import { awaitFreshness, readFreshness, setAsOf } from "@quartet/service";
+import type { Request, Response } from "express";
+import type { ClickHouse } from "../store/client.ts";
+import { areCounted } from "../store/facts.ts";
+import { asOf, readWatermarks } from "../store/watermarks.ts";
+
+export interface FreshnessOptions {
+  clickhouse: ClickHouse;
+  /** Whether everything up to a position of FACTS is in the store; false while that cannot be known. */
+  hasPassed(position: { seq: number; stream: string }): Promise<boolean>;
+}
+
+/**
+ * Waits for what the request's token asks for, says how it went, and sets `Quartet-As-Of`: read before the data, so that the data is at least as new.
+ */
+export async function freshen(req: Request, res: Response, { clickhouse, hasPassed }: FreshnessOptions): Promise<void> {
+  const { waitMs, token } = readFreshness(req);
+  if (token) {
+    const pending = { ...token };
+    const check = async (): Promise<boolean> => {
+      if (pending.u || pending.f) {
+        const ids = [...(pending.f ?? []), ...(pending.u ?? []).map(([id, version]) => factId.user(id, version))];
+        if (!(await areCounted(clickhouse, ids))) return false;
+        delete pending.u;
+        delete pending.f;
+      }
+      if (pending.t) {
+        if (!(await hasPassed(pending.t).catch(() => false))) return false;
+        delete pending.t;
+      }
+      return !pending.a || reached(pending.a, await readWatermarks(clickhouse));
+    };
+    await awaitFreshness(res, { waitMs, check });
+  }
+  setAsOf(res, asOf(await readWatermarks(clickhouse)));
+}
+
+function reached(
+  wanted: NonNullable<ConsistencyToken["a"]>,
+  watermarks: Partial<Record<"user" | "session", Date>>,
+): boolean {
+  return (["user", "session"] as const).every((source) => {
+    const at = wanted[source];
+    return at === undefined || (watermarks[source]?.getTime() ?? -1) >= Date.parse(at);
+  });
+}

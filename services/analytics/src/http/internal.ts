@@ -1,0 +1,75 @@
+import { type ServiceStatus, userIdField } from "@quartet/contracts";
+import { HttpProblem, parseBody, parseParams, requireService } from "@quartet/service";
+import type { Express } from "express";
+import { z } from "zod";
+import { namesPerson, recordErasedNow } from "../store/erasure.ts";
+import { countFacts } from "../store/facts.ts";
+import { activity } from "../store/queries.ts";
+import { asOf, readWatermarks } from "../store/watermarks.ts";
+import { type FreshnessOptions, freshen } from "./freshness.ts";
+
+export interface InternalOptions extends FreshnessOptions {
+  /** Makes sure that no row names anyone recorded as erased. */
+  anonymise(): Promise<void>;
+  /** Whether the projector has passed the last message that names this person. */
+  hasPassedPerson(userId: string): Promise<boolean>;
+  /** How far the projector is; undefined while that cannot be known. */
+  progress(): Promise<{ lag: number; deadLetters: number } | undefined>;
+  brokerUp(): boolean;
+}
+
+const person = z.object({ userId: userIdField });
+const erasure = z.strictObject({ userId: userIdField, version: z.number().int().nonnegative() });
+
+/** The calls that only other services of ours make. */
+export function addInternalRoutes(app: Express, options: InternalOptions): void {
+  const { clickhouse } = options;
+  app.use("/internal", (req, _res, next) => {
+    requireService(req);
+    next();
+  });
+
+  app.get("/internal/activity/:userId", async (req, res) => {
+    const { userId } = parseParams(person, req);
+    await freshen(req, res, options);
+    res.json(await activity(clickhouse, userId));
+  });
+
+  app.post("/internal/erasures", async (req, res) => {
+    const { userId } = parseBody(erasure, req);
+    await recordErasedNow(clickhouse, userId);
+    const passed = await options.hasPassedPerson(userId);
+    if (await namesPerson(clickhouse, userId)) await options.anonymise();
+    const complete = passed && !(await namesPerson(clickhouse, userId));
+    res.json({ state: complete ? "complete" : "pending" });
+  });
+
+  app.get("/internal/status", async (_req, res) => {
+    const [store, progress] = await Promise.all([storeStatus(options), options.progress().catch(() => undefined)]);
+    const at = store.asOf;
+    res.json({
+      store: { up: store.up, ...(store.facts === undefined ? {} : { facts: store.facts }) },
+      nats: { up: options.brokerUp() },
+      projectors: {
+        analytics: {
+          asOf: at?.toISOString() ?? null,
+          stalenessSeconds: at ? Math.max(0, (Date.now() - at.getTime()) / 1000) : null,
+          lag: progress?.lag ?? null,
+          deadLetters: progress?.deadLetters ?? null,
+        },
+      },
+    } satisfies ServiceStatus);
+  });
+}
+
+async function storeStatus({
+  clickhouse,
+}: InternalOptions): Promise<{ up: boolean; facts?: number; asOf?: Date | undefined }> {
+  try {
+    const [facts, watermarks] = await Promise.all([countFacts(clickhouse), readWatermarks(clickhouse)]);
+    return { up: true, facts, asOf: asOf(watermarks) };
+  } catch (error) {
+    if (!(error instanceof HttpProblem)) throw error;
+    return { up: false };
+  }
+}

@@ -1,0 +1,40 @@
+import { emit, encodeToken, factId, type Outgoing, trackBody, uuidv7 } from "@quartet/contracts";
+import { currentTraceparent, forbidden, identityOf, parseBody, unauthorized } from "@quartet/service";
+import type { Express } from "express";
+
+export interface TrackOptions {
+  /** Resolves once JetStream has acknowledged all of them. */
+  publish(facts: Outgoing[]): Promise<{ seq: number; stream: string }>;
+}
+
+/** `POST /v1/track`: accepted means acknowledged by JetStream; there is no outbox behind it. */
+export function addTrackRoute(app: Express, { publish }: TrackOptions): void {
+  app.post("/v1/track", async (req, res) => {
+    const { events } = parseBody(trackBody, req);
+    const identity = identityOf(req);
+    for (const { userId } of events) {
+      if (!userId) continue;
+      if (!identity) throw unauthorized("an event with a userId needs that user's token");
+      if (identity.kind === "user" && identity.userId !== userId)
+        throw forbidden("an event with a userId needs that user's own token");
+    }
+    // Ids are scoped to the caller: nobody can take another's id away.
+    const caller = !identity ? "anonymous" : identity.kind === "user" ? identity.userId : identity.kind;
+    const now = new Date();
+    const traceparent = currentTraceparent();
+    const facts = new Map<string, Outgoing>();
+    for (const { id, name, occurredAt, userId, properties } of events) {
+      const fact = factId.track(caller, id ?? `own:${uuidv7()}`);
+      // The first of a batch wins, as the first accepted does everywhere.
+      if (facts.has(fact)) continue;
+      const time = occurredAt === undefined ? now : new Date(occurredAt);
+      facts.set(
+        fact,
+        emit.track(fact, { name, userId: userId ?? null, properties: properties ?? {} }, { time, traceparent }),
+      );
+    }
+    const position = await publish([...facts.values()]);
+    res.setHeader("Consistency-Token", encodeToken({ t: position }));
+    res.status(202).json({ accepted: events.length });
+  });
+}

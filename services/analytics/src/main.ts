@@ -1,0 +1,103 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { loadConfig, metrics, runProcess, superviseWorker, type Worker } from "@quartet/service";
+import { configSchema } from "./config.ts";
+import { connectBroker } from "./events/nats.ts";
+import { hasPassed, hasPassedPerson, progress } from "./events/progress.ts";
+import { createFactProjector } from "./events/projector.ts";
+import { createFactPublisher } from "./events/publisher.ts";
+import { createApp } from "./http/app.ts";
+import { createClickHouse } from "./store/client.ts";
+import { createAnonymiser, erasedAmong, recordErased } from "./store/erasure.ts";
+import { insertFacts } from "./store/facts.ts";
+import { migrate } from "./store/migrations.ts";
+import { writeWatermark } from "./store/watermarks.ts";
+
+const SWEEP_EVERY_MS = 300_000;
+const LOOK_EVERY_MS = 30_000;
+
+const config = loadConfig(configSchema);
+const has = (role: "api" | "projector") => config.ROLE === "all" || config.ROLE === role;
+
+await runProcess({
+  name: "analytics",
+  config,
+  start: ({ logger }) => {
+    const clickhouse = createClickHouse({
+      url: config.CLICKHOUSE_URL,
+      timeoutMs: 1000,
+      concurrency: config.QUERY_CONCURRENCY,
+      maxMemoryBytes: config.QUERY_MEMORY_MIB * 1024 * 1024,
+    });
+    const broker = connectBroker(config.NATS_URL, logger);
+    const anonymiser = createAnonymiser(clickhouse);
+    const workers: Worker[] = [];
+    const supervise = (name: string, work: (signal: AbortSignal) => Promise<void>) =>
+      workers.push(superviseWorker(name, work, { logger }));
+
+    let migrated = false;
+    let wake: () => void = () => {};
+    clickhouse.onMissingSchema(() => {
+      migrated = false;
+      wake();
+    });
+    // Runs again whenever a table is found missing: a wiped store gets its tables back.
+    supervise("migrations", async (signal) => {
+      while (!signal.aborted) {
+        const pause = new AbortController();
+        wake = () => pause.abort();
+        try {
+          await migrate(clickhouse);
+          if (!migrated) logger.info("schema is up to date");
+          migrated = true;
+        } catch (error) {
+          logger.debug({ err: error }, "the schema has to wait");
+        }
+        const wait = migrated ? LOOK_EVERY_MS : 300;
+        await sleep(wait, undefined, { signal: AbortSignal.any([signal, pause.signal]) }).catch(() => {});
+        if (pause.signal.aborted) await sleep(100);
+      }
+    });
+
+    if (has("projector")) {
+      const projector = createFactProjector(
+        config.NATS_URL,
+        {
+          insert: (facts) => insertFacts(clickhouse, facts),
+          recordErased: (ids) => recordErased(clickhouse, ids),
+          erasedAmong: (ids) => erasedAmong(clickhouse, ids),
+          anonymise: () => anonymiser.run(),
+          writeWatermark: (source, at) => writeWatermark(clickhouse, source, at),
+          ping: async () => void (await clickhouse.read("SELECT 1 FROM facts LIMIT 0")),
+        },
+        { logger, metrics },
+      );
+      supervise("projector", (signal) => projector.run(signal));
+      supervise("erasure-sweep", (signal) => anonymiser.sweep(signal, SWEEP_EVERY_MS));
+    }
+
+    const publisher = createFactPublisher(broker);
+    const app = has("api")
+      ? createApp({
+          logger,
+          secret: config.INTERNAL_SECRET,
+          clickhouse,
+          publish: publisher.publish,
+          hasPassed: (position) => hasPassed(broker, position),
+          hasPassedPerson: (userId) => hasPassedPerson(broker, userId),
+          anonymise: () => anonymiser.run(),
+          progress: async () => (broker.up ? progress(broker) : undefined),
+          brokerUp: () => broker.up && publisher.dependency.state === "closed",
+        })
+      : undefined;
+    return {
+      ...(app ? { app } : {}),
+      workers,
+      ready: async () => void (await clickhouse.query("SELECT 1 FROM facts LIMIT 0")),
+      close: async () => {
+        publisher.close();
+        await broker.close();
+        await clickhouse.close();
+      },
+    };
+  },
+});

@@ -1,0 +1,116 @@
+import { createHash } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { ClickHouse } from "./client.ts";
+import { ANONYMOUS } from "./facts.ts";
+
+/** How an erased person is remembered: by SHA-256 of the id, so that a late or repeated fact arrives anonymous. */
+export function personHash(userId: string): string {
+  return createHash("sha256").update(userId).digest("hex");
+}
+
+/**
+ * Rows that name an erased person. It holds no id itself: the mutation's text, which the engine keeps on disk and in its logs, says nothing
+ * about anybody, and one run covers everyone who was recorded before it began.
+ */
+const NAMES_ERASED = `user_id != toUUID('${ANONYMOUS}') AND SHA256(toString(user_id)) IN (SELECT user_hash FROM erased)`;
+
+const record = "INSERT INTO erased (user_hash) SELECT arrayJoin(arrayMap(h -> unhex(h), {hashes:Array(String)}))";
+const CHUNK = 500;
+
+function chunks(userIds: Iterable<string>): string[][] {
+  const hashes = [...new Set(userIds)].map(personHash);
+  return Array.from({ length: Math.ceil(hashes.length / CHUNK) }, (_, i) => hashes.slice(i * CHUNK, (i + 1) * CHUNK));
+}
+
+/** Remembers for ever, and durably, that these people are erased. Comes before any anonymising. Throws StoreUnavailable. */
+export async function recordErased(clickhouse: ClickHouse, userIds: Iterable<string>): Promise<void> {
+  for (const hashes of chunks(userIds)) await clickhouse.execute(record, { hashes }, { personal: true });
+}
+
+/** The same on behalf of a request: 503 instead of StoreUnavailable. */
+export async function recordErasedNow(clickhouse: ClickHouse, userId: string): Promise<void> {
+  await clickhouse.command(record, { hashes: [personHash(userId)] }, { personal: true });
+}
+
+/** Which of these people are erased. Throws StoreUnavailable. */
+export async function erasedAmong(clickhouse: ClickHouse, userIds: Iterable<string>): Promise<Set<string>> {
+  const all = [...new Set(userIds)];
+  const erased = new Set<string>();
+  for (const hashes of chunks(all)) {
+    const rows = await clickhouse.read<{ h: string }>(
+      `SELECT DISTINCT lower(hex(user_hash)) AS h FROM erased
+       WHERE user_hash IN (SELECT arrayJoin(arrayMap(h -> toFixedString(unhex(h), 32), {hashes:Array(String)})))`,
+      { hashes },
+      { personal: true },
+    );
+    for (const row of rows) erased.add(row.h);
+  }
+  return new Set(all.filter((id) => erased.size > 0 && erased.has(personHash(id))));
+}
+
+/** Whether any row, merged or not, still names this person. */
+export async function namesPerson(clickhouse: ClickHouse, userId: string): Promise<boolean> {
+  const rows = await clickhouse.query<{ one: number }>(
+    "SELECT 1 AS one FROM facts WHERE user_id = {user:UUID} LIMIT 1",
+    { user: userId },
+    { personal: true },
+  );
+  return rows.length > 0;
+}
+
+export interface Anonymiser {
+  /**
+   * Makes sure that no row names anyone who is recorded as erased by now. Calls that come while a run is under way share the next one.
+   * Rejects with StoreUnavailable; `sweep` finds what is left.
+   */
+  run(): Promise<void>;
+  /** Runs at once and then every `everyMs`, until aborted: what a crash left behind between an insert and its check. */
+  sweep(signal: AbortSignal, everyMs: number): Promise<void>;
+}
+
+export function createAnonymiser(clickhouse: ClickHouse): Anonymiser {
+  let running: Promise<void> | undefined;
+  let next: Promise<void> | undefined;
+
+  const leftOvers = async (): Promise<boolean> => {
+    const rows = await clickhouse.read(`SELECT 1 FROM facts WHERE ${NAMES_ERASED} LIMIT 1`, {}, { timeoutMs: 60_000 });
+    return rows.length > 0;
+  };
+  const once = async (): Promise<void> => {
+    for (let pause = 100; await leftOvers(); pause = Math.min(pause * 2, 2_000)) {
+      await clickhouse.execute(
+        `ALTER TABLE facts UPDATE user_id = toUUID('${ANONYMOUS}'), properties = map() WHERE ${NAMES_ERASED}`,
+        {},
+        { timeoutMs: 60_000, settings: { mutations_sync: "1" } },
+      );
+      if (await leftOvers()) await sleep(pause);
+      else return;
+    }
+  };
+  const start = (): Promise<void> => {
+    running = once().finally(() => {
+      running = undefined;
+    });
+    return running;
+  };
+  const run = (): Promise<void> => {
+    if (!running) return start();
+    next ??= running
+      .catch(() => {})
+      .then(() => {
+        next = undefined;
+        return start();
+      });
+    return next;
+  };
+
+  return {
+    run,
+    async sweep(signal, everyMs) {
+      while (!signal.aborted) {
+        await run();
+        await sleep(everyMs, undefined, { signal }).catch(() => {});
+      }
+    },
+  };
+}
