@@ -1,4 +1,10 @@
-import { type ClickHouseClient, ClickHouseError, type ClickHouseSettings, createClient } from "@clickhouse/client";
+import {
+  type ClickHouseClient,
+  ClickHouseError,
+  ClickHouseLogLevel,
+  type ClickHouseSettings,
+  createClient,
+} from "@clickhouse/client";
 import { createDependency, type Dependency, HttpProblem, unavailable } from "@quartet/service";
 import { createGate, type Gate } from "./gate.ts";
 
@@ -71,6 +77,8 @@ export function createClickHouse(options: ClickHouseOptions): ClickHouse {
     createClient({
       url: options.url,
       application: "quartet-analytics",
+      // It writes text to the console; what matters is thrown, and logged by whoever catches it.
+      log: { level: ClickHouseLogLevel.OFF },
       request_timeout: timeoutMs,
       max_open_connections: connections,
       // The server closes idle connections; a socket that is younger than its limit is not one it is just closing.

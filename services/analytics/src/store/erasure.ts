@@ -16,6 +16,8 @@ const NAMES_ERASED = `user_id != toUUID('${ANONYMOUS}') AND SHA256(toString(user
 
 const record = "INSERT INTO erased (user_hash) SELECT arrayJoin(arrayMap(h -> unhex(h), {hashes:Array(String)}))";
 const CHUNK = 500;
+/** The sweep's pause while the store is down. */
+const RETRY_MS = 1_000;
 
 function chunks(userIds: Iterable<string>): string[][] {
   const hashes = [...new Set(userIds)].map(personHash);
@@ -108,8 +110,11 @@ export function createAnonymiser(clickhouse: ClickHouse): Anonymiser {
     run,
     async sweep(signal, everyMs) {
       while (!signal.aborted) {
-        await run();
-        await sleep(everyMs, undefined, { signal }).catch(() => {});
+        const done = await run().then(
+          () => true,
+          () => false,
+        );
+        await sleep(done ? everyMs : RETRY_MS, undefined, { signal }).catch(() => {});
       }
     },
   };

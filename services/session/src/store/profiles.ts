@@ -69,6 +69,7 @@ export function createProfiles({ redis, run }: RedisStore) {
         for (const [i, [error, fields]] of answers.entries()) {
           if (error) throw error;
           const [version, revision, handle, displayName] = fields as (string | null)[];
+          if (!version || !revision) continue; // erased since the set was read
           const id = chunk[i] as string;
           const profile = { id, handle: handle ?? "", displayName: displayName ?? "", revision: Number(revision) };
           users.push({ id, digest: sessionProfileDigest(profile), version: Number(version) });
