@@ -47,13 +47,17 @@ await runProcess({
     };
 
     supervise("migrations", async (signal) => {
+      let told = "";
       while (!db.ready && !signal.aborted) {
         try {
           const taken = await migrate(config.POSTGRES_URL, [...ownMigrations(), outboxTables], signal);
           if (taken.length > 0) logger.info({ taken }, "schema is up to date");
           db.opened();
         } catch (error) {
-          logger.debug({ err: error }, "the schema has to wait");
+          // A server that is away says the same for minutes; a schema that cannot be made has to be told, once.
+          const reason = (error as Error).message;
+          if (reason !== told) logger.warn({ reason }, "the schema has to wait");
+          told = reason;
           await sleep(300, undefined, { signal }).catch(() => {});
         }
       }

@@ -5,7 +5,7 @@ import type { Logger } from "@quartet/service";
 import { DiscardPolicy, type JetStreamManager, NatsError, RetentionPolicy, StorageType, type StreamConfig } from "nats";
 
 const NANOS = 1e9;
-const CHECK_EVERY_MS = 10_000;
+const CHECK_EVERY_MS = 2_000;
 
 function configOf(definition: StreamDefinition, replicas: number): Partial<StreamConfig> & { name: string } {
   return {
@@ -49,7 +49,7 @@ async function ensure(
   return "changed";
 }
 
-/** Makes the streams and keeps their settings, at every connection and every ten seconds: a stream that was lost comes back. */
+/** Makes the streams and keeps their settings, at every connection and every two seconds: a stream that was lost comes back. */
 export async function keepStreams(
   broker: Broker,
   replicas: number,

@@ -2,8 +2,8 @@
 
 CREATE TABLE restore_epoch (
   -- High bits of every version. Raised when a backup is restored, so that what is emitted from then on wins over what the log still knows.
-  only  boolean PRIMARY KEY DEFAULT true CHECK (only),
-  epoch integer NOT NULL DEFAULT 0 CHECK (epoch >= 0)
+  single boolean PRIMARY KEY DEFAULT true CHECK (single),
+  epoch  integer NOT NULL DEFAULT 0 CHECK (epoch >= 0)
 );
 INSERT INTO restore_epoch DEFAULT VALUES;
 

@@ -1,0 +1,69 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { auditBucket, BucketDigest } from "@quartet/contracts";
+import { verifyIdentity } from "@quartet/service";
+
+export type ParticipantName = "session" | "search" | "analytics";
+
+/** A read model as User sees it over HTTP: it confirms erasures and tells digests, as a test wants it. */
+export class Participant {
+  readonly name: ParticipantName;
+  /** What it answers to an erasure: a state, or an HTTP status other than 200. */
+  erasure: (asked: { userId: string; version: number }) => "pending" | "complete" | number = () => "complete";
+  /** Every erasure it was asked for. */
+  readonly asked: { userId: string; version: number }[] = [];
+  /** What it holds, by user. */
+  readonly held = new Map<string, { version: number; digest: string }>();
+  /** As of when it says that it is true. */
+  asOf: () => string | null = () => new Date().toISOString();
+  readonly #secret: string;
+  readonly #server: Server;
+
+  constructor(name: ParticipantName, secret: string) {
+    this.name = name;
+    this.#secret = secret;
+    this.#server = createServer((req, res) => void this.#answer(req, res).catch(() => res.destroy()));
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  async start(): Promise<void> {
+    await new Promise<void>((done) => this.#server.listen(0, "127.0.0.1", done));
+  }
+
+  async stop(): Promise<void> {
+    this.#server.closeAllConnections();
+    await new Promise((done) => this.#server.close(done));
+  }
+
+  async #answer(req: IncomingMessage, res: ServerResponse): Promise<void> {
+    const send = (status: number, body: unknown): void => {
+      res.writeHead(status, { "content-type": "application/json" });
+      res.end(JSON.stringify(body));
+    };
+    let text = "";
+    for await (const chunk of req) text += chunk;
+    const token = String(req.headers["quartet-identity"]);
+    const caller = verifyIdentity(token, { service: this.name, secret: this.#secret });
+    if (caller?.kind !== "service" || caller.name !== "user") return send(401, {});
+    const bucket = /^\/internal\/digests\/(\d+)$/.exec(req.url ?? "")?.[1];
+    if (req.url === "/internal/erasures") {
+      const asked = JSON.parse(text);
+      this.asked.push(asked);
+      const state = this.erasure(asked);
+      return typeof state === "number" ? send(state, {}) : send(200, { state });
+    }
+    if (req.url === "/internal/digests") {
+      const buckets = Array.from({ length: 256 }, () => new BucketDigest());
+      for (const [id, { digest }] of this.held) buckets[auditBucket(id)]!.add(id, digest);
+      return send(200, { asOf: this.asOf(), buckets: buckets.map((b) => b.value()) });
+    }
+    if (bucket !== undefined) {
+      const users = [...this.held].filter(([id]) => auditBucket(id) === Number(bucket));
+      return send(200, { users: users.map(([id, copy]) => ({ id, ...copy })) });
+    }
+    send(404, {});
+  }
+}
