@@ -1,0 +1,22 @@
+import { commonConfig } from "@quartet/service";
+import { z } from "zod";
+
+/** The settings of this service, from the environment. */
+export const configSchema = z.object({
+  ...commonConfig(8084),
+  ELASTICSEARCH_URL: z.string().regex(/^https?:\/\//, "must begin with http:// or https://"),
+  NATS_URL: z.string().regex(/^(nats|tls):\/\//, "must begin with nats:// or tls://"),
+  /** In front of every index name, so that several systems can share a cluster. */
+  INDEX_PREFIX: z
+    .string()
+    .regex(/^[a-z0-9-]*$/, "only a-z, 0-9 and -")
+    .default(""),
+  /** Copies of each shard beside the first. */
+  INDEX_REPLICAS: z.coerce.number().int().min(0).max(5).default(0),
+  /** How soon a change can be found by a reader who does not wait. */
+  REFRESH_INTERVAL: z
+    .string()
+    .regex(/^\d+(ms|s)$/, "must be a time such as 250ms")
+    .default("250ms"),
+});
+export type Config = z.infer<typeof configSchema>;

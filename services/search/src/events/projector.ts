@@ -1,0 +1,114 @@
+import {
+  CONSUMERS,
+  decodeEvent,
+  inboxPrefix,
+  type QuartetEvent,
+  type Source,
+  STREAMS,
+  subjects,
+  type UserEvent,
+} from "@quartet/contracts";
+import {
+  Broker,
+  createProjector,
+  inspectConsumer,
+  latestPerKey,
+  PoisonMessage,
+  type Projector,
+  resetConsumer,
+  StoreUnavailable,
+  type Verdict,
+} from "@quartet/projection";
+import type { Logger, Metrics } from "@quartet/service";
+
+/** What the projector asks of the store. */
+export interface UserIndex {
+  /** One verdict an event. Throws an error marked `retryable` if the store did not take the batch. */
+  write(events: UserEvent[]): Promise<Verdict[]>;
+  refresh(): Promise<void>;
+  writeWatermark(source: Source, at: Date): Promise<void>;
+  ping(): Promise<void>;
+}
+
+const { stream, durable: consumer } = CONSUMERS.search;
+
+/** The connection for looking and for starting over. */
+export function connectBroker(url: string, logger: Logger): Broker {
+  const options = { pingInterval: 2000, maxPingOut: 2 };
+  return new Broker({ url, name: "search", inboxPrefix: inboxPrefix("search"), options }, logger);
+}
+
+/** How far the projector is; undefined while the broker is away. */
+export async function progress(broker: Broker): Promise<{ lag: number; deadLetters: number } | undefined> {
+  return broker.up ? inspectConsumer(broker.require(), stream, consumer) : undefined;
+}
+
+/** Has the whole stream delivered again, into an index that was made new. */
+export async function replay(broker: Broker): Promise<void> {
+  await resetConsumer(broker.require(), stream, consumer);
+}
+
+/** USERS -> Elasticsearch. */
+export function createUserProjector(
+  natsUrl: string,
+  index: UserIndex,
+  { logger, metrics }: { logger: Logger; metrics: Metrics },
+): Projector {
+  const labels = ["consumer"] as const;
+  const applied = metrics.counter("quartet_projection_events_total", "Events settled", labels);
+  const seconds = metrics.histogram("quartet_projection_apply_seconds", "Time to settle a batch", labels);
+  const dead = metrics.counter("quartet_projection_dead_letters_total", "Messages parked on DEAD", labels);
+  const retried = metrics.counter("quartet_projection_retries_total", "Items given back for a later delivery", labels);
+  const lag = metrics.gauge("quartet_projection_lag_messages", "Undelivered and unacknowledged messages", labels);
+  const staleness = metrics.gauge("quartet_projection_staleness_seconds", "Age of the watermark", [
+    "consumer",
+    "source",
+  ]);
+
+  const guarded = async <T>(work: () => Promise<T>): Promise<T> => {
+    try {
+      return await work();
+    } catch (error) {
+      throw new StoreUnavailable("Elasticsearch did not take it", { cause: error });
+    }
+  };
+
+  return createProjector<QuartetEvent>({
+    nats: { url: natsUrl, name: "search projector", inboxPrefix: inboxPrefix("search") },
+    stream: STREAMS.USERS.name,
+    consumer,
+    decode(message) {
+      const event = decodeEvent(message.data);
+      const user = event.type === "quartet.user.state.v1" || event.type === "quartet.user.tombstone.v1";
+      if (!user && event.type !== "quartet.heartbeat.v1")
+        throw new PoisonMessage(`${event.type} does not belong on USERS`);
+      if (user && event.version === undefined) throw new PoisonMessage("no version");
+      if (user && message.subject !== subjects.user(event.data.id)) throw new PoisonMessage("subject and user differ");
+      return event;
+    },
+    async apply(batch) {
+      const folded = latestPerKey(
+        batch,
+        (e) => e.subject,
+        (e) => e.version as number,
+      );
+      const verdicts = await guarded(() => index.write(folded.latest.map((item) => item.event as UserEvent)));
+      return folded.spread(verdicts);
+    },
+    flush: () => guarded(() => index.refresh()),
+    heartbeat: { onWatermark: (source, at) => guarded(() => index.writeWatermark(source as Source, at)) },
+    probe: () => guarded(() => index.ping()),
+    batch: { max: 2000, maxBytes: 8 * 1024 * 1024 },
+    logger,
+    metrics: {
+      batch: (n, ms) => {
+        applied.inc({ consumer }, n);
+        seconds.observe({ consumer }, ms / 1000);
+      },
+      dead: (n) => dead.inc({ consumer }, n),
+      retry: (n) => retried.inc({ consumer }, n),
+      lag: (n) => lag.set({ consumer }, n),
+      staleness: (source, s) => staleness.set({ consumer, source }, s),
+    },
+  });
+}

@@ -1,0 +1,40 @@
+import { createHmac, timingSafeEqual } from "node:crypto";
+import { badRequest } from "@quartet/service";
+import type { Position } from "../store/search.ts";
+
+/** What a cursor belongs to: another query must not go on with it. */
+export interface CursorQuery {
+  q: string;
+  country?: string | undefined;
+  tag: string[];
+}
+
+/** Cursors: the position, sealed with the query it belongs to, so that nobody can make one or take one elsewhere. */
+export function createCursors(secret: string) {
+  const mac = (text: string) => createHmac("sha256", secret).update("search cursor\0").update(text).digest();
+  const sealOf = (payload: string, { q, country, tag }: CursorQuery) =>
+    mac(JSON.stringify([payload, q, country ?? null, tag]));
+  return {
+    write(position: Position, query: CursorQuery): string {
+      const payload = Buffer.from(JSON.stringify([position.pit, position.after])).toString("base64url");
+      return `${payload}.${sealOf(payload, query).toString("base64url")}`;
+    },
+    /** 400 naming `cursor` for one that is not of this query. */
+    read(cursor: string, query: CursorQuery): Position {
+      const [payload = "", seal = ""] = cursor.split(".");
+      const given = Buffer.from(seal, "base64url");
+      const wanted = sealOf(payload, query);
+      if (given.length !== wanted.length || !timingSafeEqual(given, wanted))
+        throw badCursor("is not one of this query");
+      const [pit, after] = JSON.parse(Buffer.from(payload, "base64url").toString("utf8")) as [
+        string,
+        Position["after"],
+      ];
+      return { pit, after };
+    },
+  };
+}
+
+export function badCursor(message: string): Error {
+  return badRequest({ path: "cursor", message });
+}

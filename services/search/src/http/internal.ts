@@ -1,0 +1,105 @@
+import { type ServiceStatus, userIdField, wholeNumber } from "@quartet/contracts";
+import {
+  badRequest,
+  HttpProblem,
+  notFound,
+  parseBody,
+  parseParams,
+  parseQuery,
+  requireService,
+} from "@quartet/service";
+import type { Express } from "express";
+import { z } from "zod";
+import { similar } from "../store/search.ts";
+import { bucketUsers, countLiving, digests, isErased } from "../store/users.ts";
+import type { SearchContext } from "./context.ts";
+
+export interface InternalOptions {
+  /** How far the projector is; undefined while that cannot be known. */
+  progress(): Promise<{ lag: number; deadLetters: number } | undefined>;
+  brokerUp(): boolean;
+}
+
+const person = z.object({ userId: userIdField });
+const similarParams = z.object({ limit: wholeNumber(1, 50, 5) });
+const erasure = z.strictObject({ userId: userIdField, version: z.number().int().nonnegative() });
+const DIGEST_CACHE_MS = 2000;
+const WALK_MS = 30_000;
+
+/** The calls that only other services of ours make. */
+export function addInternalRoutes(app: Express, context: SearchContext, options: InternalOptions): void {
+  const { elasticsearch, client, names, freshen } = context;
+  app.use("/internal", (req, _res, next) => {
+    requireService(req);
+    next();
+  });
+
+  app.get("/internal/similar/:userId", async (req, res) => {
+    const { userId } = parseParams(person, req);
+    const { limit } = parseQuery(similarParams, req);
+    await freshen(req, res);
+    const found = await elasticsearch.run(() => similar(client, names, userId, limit));
+    if (!found) throw notFound("nobody is known under this id");
+    res.json({ similar: found });
+  });
+
+  app.post("/internal/erasures", async (req, res) => {
+    const { userId, version } = parseBody(erasure, req);
+    const done = await elasticsearch.run(() => isErased(client, names, userId, version));
+    res.json({ state: done ? "complete" : "pending" });
+  });
+
+  let cached: { at: number; answer: Promise<unknown> } | undefined;
+  app.get("/internal/digests", async (_req, res) => {
+    if (!cached || performance.now() - cached.at > DIGEST_CACHE_MS) {
+      const answer = (async () => {
+        const asOf = (await elasticsearch.run(() => context.readWatermark())) ?? null;
+        return { asOf, buckets: await elasticsearch.run(() => digests(client, names), { timeoutMs: WALK_MS }) };
+      })();
+      cached = { at: performance.now(), answer };
+      answer.catch(() => {
+        cached = undefined;
+      });
+    }
+    res.json(await cached.answer);
+  });
+
+  app.get("/internal/digests/:bucket", async (req, res) => {
+    const bucket = Number(req.params.bucket);
+    if (!Number.isInteger(bucket) || bucket < 0 || bucket > 255) {
+      throw badRequest({ path: "bucket", message: "must be 0 to 255" });
+    }
+    res.json({ users: await elasticsearch.run(() => bucketUsers(client, names, bucket), { timeoutMs: WALK_MS }) });
+  });
+
+  app.get("/internal/status", async (_req, res) => {
+    const [store, progress] = await Promise.all([storeStatus(context), options.progress().catch(() => undefined)]);
+    res.json({
+      store: { up: store.up, ...(store.documents === undefined ? {} : { documents: store.documents }) },
+      nats: { up: options.brokerUp() },
+      projectors: {
+        search: {
+          asOf: store.asOf ?? null,
+          stalenessSeconds: store.asOf ? Math.max(0, (Date.now() - Date.parse(store.asOf)) / 1000) : null,
+          lag: progress?.lag ?? null,
+          deadLetters: progress?.deadLetters ?? null,
+        },
+      },
+    } satisfies ServiceStatus);
+  });
+}
+
+async function storeStatus(
+  context: SearchContext,
+): Promise<{ up: boolean; documents?: number; asOf?: string | undefined }> {
+  const { elasticsearch, client, names } = context;
+  try {
+    const [documents, asOf] = await elasticsearch.run(() =>
+      Promise.all([countLiving(client, names), context.readWatermark()]),
+    );
+    return { up: true, documents, asOf };
+  } catch (error) {
+    if (!(error instanceof HttpProblem)) throw error;
+    return { up: false };
+  }
+}

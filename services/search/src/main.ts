@@ -1,0 +1,105 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { loadConfig, metrics, runProcess, superviseWorker, type Worker } from "@quartet/service";
+import { configSchema } from "./config.ts";
+import { connectBroker, createUserProjector, progress, replay } from "./events/projector.ts";
+import { createApp } from "./http/app.ts";
+import { createContext } from "./http/context.ts";
+import { connectElasticsearch, elasticsearchDependency } from "./store/client.ts";
+import { ensureIndexes, indexNames, noteReplay, replayState } from "./store/indexes.ts";
+import { createStore } from "./store/store.ts";
+import { refresh, StoreAway, writeUsers, writeWatermark } from "./store/users.ts";
+
+const LOOK_EVERY_MS = 3000;
+
+const config = loadConfig(configSchema);
+const has = (role: "api" | "projector") => config.ROLE === "all" || config.ROLE === role;
+
+await runProcess({
+  name: "search",
+  config,
+  start: ({ logger }) => {
+    const names = indexNames(config.INDEX_PREFIX);
+    const client = connectElasticsearch(config.ELASTICSEARCH_URL, 1000);
+    const slow = connectElasticsearch(config.ELASTICSEARCH_URL, 30_000);
+    const elasticsearch = elasticsearchDependency(1000);
+    const broker = connectBroker(config.NATS_URL, logger);
+    const workers: Worker[] = [];
+    const supervise = (name: string, work: (signal: AbortSignal) => Promise<void>) =>
+      workers.push(superviseWorker(name, work, { logger }));
+
+    let wake: () => void = () => {};
+    let complained = false;
+    // For ever, not once: a wiped store gets its index back, and the stream is replayed into it.
+    supervise("index", async (signal) => {
+      while (!signal.aborted) {
+        const pause = new AbortController();
+        wake = () => pause.abort();
+        let wait = LOOK_EVERY_MS;
+        try {
+          await ensureIndexes(slow, {
+            names,
+            replicas: config.INDEX_REPLICAS,
+            refreshInterval: config.REFRESH_INTERVAL,
+          });
+          if (has("projector")) {
+            const { index, replayed } = await replayState(slow, names);
+            if (!replayed) {
+              await replay(broker);
+              await noteReplay(slow, index);
+              logger.info({ index }, "new index: the stream is replayed into it");
+            }
+          }
+          complained = false;
+        } catch (error) {
+          wait = 500;
+          if (!complained) logger.debug({ err: error }, "the index has to wait");
+          complained = true;
+        }
+        await sleep(wait, undefined, { signal: AbortSignal.any([signal, pause.signal]) }).catch(() => {});
+      }
+    });
+
+    if (has("projector")) {
+      const projector = createUserProjector(
+        config.NATS_URL,
+        {
+          async write(events) {
+            try {
+              return await writeUsers(slow, names, events);
+            } catch (error) {
+              if (error instanceof StoreAway && error.indexMissing) wake();
+              throw error;
+            }
+          },
+          refresh: () => refresh(slow, names),
+          writeWatermark: (source, at) => writeWatermark(slow, names, source, at),
+          ping: async () => void (await slow.count({ index: names.users })),
+        },
+        { logger, metrics },
+      );
+      supervise("projector", (signal) => projector.run(signal));
+    }
+
+    const context = createContext(createStore(client, names), elasticsearch);
+    const app = has("api")
+      ? createApp(context, {
+          logger,
+          secret: config.INTERNAL_SECRET,
+          progress: () => progress(broker),
+          brokerUp: () => broker.up,
+        })
+      : undefined;
+    return {
+      ...(app ? { app } : {}),
+      workers,
+      ready: async () => {
+        await elasticsearch.run(() => client.count({ index: names.users, terminate_after: 1 }));
+      },
+      close: async () => {
+        elasticsearch.close();
+        await broker.close();
+        await Promise.all([client.close(), slow.close()]);
+      },
+    };
+  },
+});

@@ -1,0 +1,51 @@
+import { Client, errors } from "@elastic/elasticsearch";
+import { createDependency, type Dependency, HttpProblem } from "@quartet/service";
+
+/** A client of one purpose: no retries of its own (the breaker, the projection and the caller have theirs), no sniffing. */
+export function connectElasticsearch(url: string, timeoutMs: number): Client {
+  const node = new URL(url);
+  const { username, password } = node;
+  node.username = "";
+  node.password = "";
+  return new Client({
+    node: node.href,
+    ...(username ? { auth: { username: decodeURIComponent(username), password: decodeURIComponent(password) } } : {}),
+    requestTimeout: timeoutMs,
+    maxRetries: 0,
+    sniffOnStart: false,
+    compression: false,
+  });
+}
+
+/** The HTTP status Elasticsearch answered with; undefined if it did not answer. */
+export function statusOf(error: unknown): number | undefined {
+  return error instanceof errors.ResponseError ? error.statusCode : undefined;
+}
+
+/** Whether an error is about an index that is not there. */
+export function isIndexMissing(error: unknown): boolean {
+  return (
+    error instanceof errors.ResponseError &&
+    /index_not_found|alias .* missing|require_alias/.test(JSON.stringify(error.body ?? ""))
+  );
+}
+
+/** Whether a point in time is gone, or never was. */
+export function isSnapshotGone(error: unknown): boolean {
+  return (
+    error instanceof errors.ResponseError &&
+    /search_context_missing|No search context found|point in time|invalid id/i.test(JSON.stringify(error.body ?? ""))
+  );
+}
+
+/** Everything but an answer about the request itself means that Elasticsearch is away or unwell. */
+export function isElasticsearchFault(error: unknown): boolean {
+  if (error instanceof HttpProblem || isSnapshotGone(error)) return false;
+  if (error instanceof TypeError || error instanceof RangeError) return false;
+  const status = statusOf(error);
+  return status === undefined || status === 429 || status >= 500 || status === 401 || isIndexMissing(error);
+}
+
+export function elasticsearchDependency(timeoutMs: number): Dependency {
+  return createDependency("elasticsearch", { timeoutMs, isFault: isElasticsearchFault });
+}
