@@ -15,6 +15,9 @@ function filtersOf({ country, tags = [] }: Filters): Query[] {
   return [alive, ...(country ? [{ term: { country } }] : []), ...tags.map((tag) => ({ term: { tags: tag } }))];
 }
 
+/** A word with a digit is a name that was given, not one that was mistyped: one digit off is somebody else. */
+const isIdentifier = (word: string) => /\p{N}/u.test(word);
+
 /** Whatever a word may be in: exactly best, then as a beginning, then with a typo; a name or handle before a tag before the bio. */
 function anywhere(word: string): Query {
   const match = (field: string, boost: number, fuzzy = false): Query => ({
@@ -34,14 +37,14 @@ function anywhere(word: string): Query {
       queries: [
         match("name", 6),
         prefix("name", 3),
-        match("name", 1.5, true),
         match("handleText", 5),
         prefix("handleText", 2.5),
-        match("handleText", 1, true),
         match("tagText", 2),
         match("bioText", 1),
         prefix("bioText", 0.5),
-        match("bioText", 0.3, true),
+        ...(isIdentifier(word)
+          ? []
+          : [match("name", 1.5, true), match("handleText", 1, true), match("bioText", 0.3, true)]),
       ],
     },
   };
