@@ -1,0 +1,3 @@
+{{- define "analytics.env" -}}
+{{ include "common.storeUrl" (dict "ctx" . "name" "CLICKHOUSE" "scheme" "http" "user" "analytics_service" "path" "/analytics") }}
+{{- end -}}

@@ -1,0 +1,28 @@
+{{/* What NOTES.txt of a service says. */}}
+{{- define "common.notes" -}}
+{{- $full := include "common.fullname" . -}}
+{{ .Chart.Name }} {{ .Chart.AppVersion }} is installed as {{ $full }} in {{ .Release.Namespace }}.
+
+  kubectl -n {{ .Release.Namespace }} get pods -l quartet/service={{ .Chart.Name }},app.kubernetes.io/instance={{ .Release.Name }}
+  helm test -n {{ .Release.Namespace }} {{ .Release.Name }}
+{{- if hasKey .Values "store" }}
+{{ if eq .Values.store.mode "standalone" }}
+Its store is {{ $full }}-store; nobody but the service can connect to it.
+{{- else }}
+Its store is outside, at the URL in the Secret {{ .Values.store.external.existingSecret }}.
+{{- end }}
+{{- if (.Values.backup).enabled }}
+A backup is written by the schedule {{ .Values.backup.schedule | quote }}. Now, and back again:
+  kubectl -n {{ .Release.Namespace }} create job --from=cronjob/{{ $full }}-backup backup-now
+  kubectl -n {{ .Release.Namespace }} create job --from=cronjob/{{ $full }}-restore restore-now
+{{- end }}
+{{- end }}
+{{- if not (include "common.umbrella" .) }}
+
+On its own it shares the key `internal-secret` of the Secret {{ include "common.internalSecretName" . }} with nobody: give every service of one
+system the same one by internal.existingSecret.
+{{- end }}
+
+`helm uninstall` leaves, on purpose: the Secrets made by this chart and every PersistentVolumeClaim. To remove the data too:
+  kubectl -n {{ .Release.Namespace }} delete secret,pvc -l app.kubernetes.io/name={{ .Chart.Name }},app.kubernetes.io/instance={{ .Release.Name }}
+{{- end -}}

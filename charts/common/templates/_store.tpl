@@ -1,0 +1,222 @@
+{{/*
+A store as a StatefulSet with a headless Service and a volume per pod.
+dict "ctx" . "uid" 999 "data" "/path" "env" "<yaml>" "command" (list) "args" (list) "mounts" "<yaml>" "volumes" "<yaml>" "initContainers" "<yaml>"
+     "probe" (dict, the action of the startup and readiness probes) "ports" "<yaml>" more ports, "replicas" 1, "config" what a restart has to follow
+*/}}
+{{- define "common.store" -}}
+{{- $s := .ctx.Values.store.standalone -}}
+{{- $name := printf "%s-store" (include "common.fullname" .ctx) -}}
+{{- $replicas := int (.replicas | default 1) -}}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  {{- include "common.metadata" (dict "ctx" .ctx "name" $name "component" "store") | nindent 2 }}
+spec:
+  clusterIP: None
+  # The members of a cluster meet before they are ready; a client of a single store has nobody else to ask.
+  publishNotReadyAddresses: {{ gt $replicas 1 }}
+  selector:
+    {{- include "common.selector" (dict "ctx" .ctx "component" "store") | nindent 4 }}
+  ports:
+    - { name: store, port: {{ .ctx.Values.store.port }}, targetPort: store }
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata:
+  {{- include "common.metadata" (dict "ctx" .ctx "name" $name "component" "store") | nindent 2 }}
+spec:
+  serviceName: {{ $name }}
+  replicas: {{ $replicas }}
+  podManagementPolicy: Parallel
+  revisionHistoryLimit: 3
+  selector:
+    matchLabels:
+      {{- include "common.selector" (dict "ctx" .ctx "component" "store") | nindent 6 }}
+  template:
+    metadata:
+      labels:
+        {{- include "common.labels" (dict "ctx" .ctx "component" "store") | nindent 8 }}
+        quartet/store: {{ .ctx.Chart.Name }}
+      annotations:
+        checksum/config: {{ list $s .config | toJson | sha256sum }}
+    spec:
+      automountServiceAccountToken: false
+      enableServiceLinks: false
+      terminationGracePeriodSeconds: 60
+      securityContext:
+        {{- include "common.podSecurity" (dict "uid" .uid) | nindent 8 }}
+      {{- if gt $replicas 1 }}
+      affinity:
+        podAntiAffinity:
+          preferredDuringSchedulingIgnoredDuringExecution:
+            - weight: 100
+              podAffinityTerm:
+                topologyKey: kubernetes.io/hostname
+                labelSelector:
+                  matchLabels:
+                    {{- include "common.selector" (dict "ctx" .ctx "component" "store") | nindent 20 }}
+      {{- end }}
+      {{- with .initContainers }}
+      initContainers:
+        {{- . | nindent 8 }}
+      {{- end }}
+      containers:
+        - name: store
+          image: {{ include "common.image" (dict "ctx" .ctx "image" $s.image) }}
+          imagePullPolicy: {{ $s.image.pullPolicy }}
+          {{- with .command }}
+          command: {{ toJson . }}
+          {{- end }}
+          {{- with .args }}
+          args: {{ toJson . }}
+          {{- end }}
+          {{- with .env }}
+          env:
+            {{- . | nindent 12 }}
+          {{- end }}
+          ports:
+            - { name: store, containerPort: {{ .ctx.Values.store.port }} }
+            {{- with .ports }}
+            {{- . | nindent 12 }}
+            {{- end }}
+          # Ten minutes: a store that recovers from a long log must not be shot while it does.
+          startupProbe:
+            {{- toYaml .probe | nindent 12 }}
+            periodSeconds: 2
+            timeoutSeconds: 5
+            failureThreshold: 300
+          readinessProbe:
+            {{- toYaml .probe | nindent 12 }}
+            periodSeconds: 5
+            timeoutSeconds: 5
+          livenessProbe:
+            tcpSocket: { port: store }
+            periodSeconds: 20
+            timeoutSeconds: 5
+            failureThreshold: 6
+          resources:
+            {{- toYaml $s.resources | nindent 12 }}
+          securityContext:
+            {{- include "common.containerSecurity" .ctx | nindent 12 }}
+          volumeMounts:
+            - { name: data, mountPath: {{ .data }} }
+            - { name: tmp, mountPath: /tmp }
+            {{- with .mounts }}
+            {{- . | nindent 12 }}
+            {{- end }}
+      volumes:
+        - { name: tmp, emptyDir: { sizeLimit: 256Mi } }
+        {{- with .volumes }}
+        {{- . | nindent 8 }}
+        {{- end }}
+      {{- include "common.placement" .ctx | nindent 6 }}
+  persistentVolumeClaimRetentionPolicy: { whenDeleted: Retain, whenScaled: Retain }
+  volumeClaimTemplates:
+    - metadata:
+        name: data
+      spec:
+        accessModes: [ReadWriteOnce]
+        {{- with $s.persistence.storageClass }}
+        storageClassName: {{ . }}
+        {{- end }}
+        resources:
+          requests:
+            storage: {{ $s.persistence.size }}
+{{- if gt $replicas 1 }}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  {{- include "common.metadata" (dict "ctx" .ctx "name" $name "component" "store") | nindent 2 }}
+spec:
+  maxUnavailable: 1
+  selector:
+    matchLabels:
+      {{- include "common.selector" (dict "ctx" .ctx "component" "store") | nindent 6 }}
+{{- end }}
+{{- end -}}
+
+{{/*
+A CronJob that writes a backup of the service's store to a volume, and a suspended one that is the form of a restore:
+  kubectl create job --from=cronjob/<name>-backup backup-now
+  kubectl create job --from=cronjob/<name>-restore restore-now       (the newest backup)
+dict "ctx" . "uid" 999 "image" "x:1" "pullPolicy" "IfNotPresent" "env" "<yaml>" "backup" (list of words) "restore" (list of words) "mounts" "<yaml>" "volumes" "<yaml>"
+*/}}
+{{- define "common.backup" -}}
+{{- $a := . -}}
+{{- $b := .ctx.Values.backup -}}
+{{- $name := include "common.fullname" .ctx -}}
+{{- $claim := $b.existingClaim | default (printf "%s-backup" $name) -}}
+{{- if not $b.existingClaim }}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  {{- include "common.metadata" (dict "ctx" .ctx "name" $claim "component" "backup" "annotations" (dict "helm.sh/resource-policy" "keep")) | nindent 2 }}
+spec:
+  accessModes: [ReadWriteOnce]
+  {{- with $b.storageClass }}
+  storageClassName: {{ . }}
+  {{- end }}
+  resources:
+    requests:
+      storage: {{ $b.size }}
+{{- end }}
+{{- range $verb := list "backup" "restore" }}
+---
+apiVersion: batch/v1
+kind: CronJob
+metadata:
+  {{- include "common.metadata" (dict "ctx" $a.ctx "name" (printf "%s-%s" $name $verb) "component" $verb) | nindent 2 }}
+spec:
+  schedule: {{ $b.schedule | quote }}
+  {{- if eq $verb "restore" }}
+  # Never by the clock: it is what `kubectl create job --from` copies.
+  suspend: true
+  {{- end }}
+  concurrencyPolicy: Forbid
+  successfulJobsHistoryLimit: 1
+  failedJobsHistoryLimit: 3
+  jobTemplate:
+    spec:
+      backoffLimit: {{ ternary 2 0 (eq $verb "backup") }}
+      activeDeadlineSeconds: 21600
+      template:
+        metadata:
+          labels:
+            {{- include "common.labels" (dict "ctx" $a.ctx "component" $verb) | nindent 12 }}
+            quartet/owner: {{ $a.ctx.Chart.Name }}
+        spec:
+          restartPolicy: Never
+          automountServiceAccountToken: false
+          enableServiceLinks: false
+          securityContext:
+            {{- include "common.podSecurity" (dict "uid" $a.uid) | nindent 12 }}
+          containers:
+            - name: {{ $verb }}
+              image: {{ $a.image }}
+              imagePullPolicy: {{ $a.pullPolicy }}
+              command: {{ toJson (get $a $verb) }}
+              env:
+                - { name: KEEP, value: {{ $b.keep | quote }} }
+                {{- $a.env | nindent 16 }}
+              resources:
+                {{- toYaml $b.resources | nindent 16 }}
+              securityContext:
+                {{- include "common.containerSecurity" $a.ctx | nindent 16 }}
+              volumeMounts:
+                - { name: backup, mountPath: /backup }
+                - { name: tmp, mountPath: /tmp }
+                {{- with $a.mounts }}
+                {{- . | nindent 16 }}
+                {{- end }}
+          volumes:
+            - { name: backup, persistentVolumeClaim: { claimName: {{ $claim }} } }
+            - { name: tmp, emptyDir: { sizeLimit: 64Mi } }
+            {{- with $a.volumes }}
+            {{- . | nindent 12 }}
+            {{- end }}
+          {{- include "common.placement" $a.ctx | nindent 10 }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,196 @@
+{{/*
+The Deployments of a service: one per role, or one with every role (`mode: all`), and what goes with each.
+The caller defines "<chart>.env" with the environment that is its own.
+*/}}
+{{- define "common.roles" -}}
+{{- if eq .Values.mode "all" -}}
+{{ dict "all" .Values.roles.all | toJson }}
+{{- else -}}
+{{ omit .Values.roles "all" | toJson }}
+{{- end -}}
+{{- end -}}
+
+{{/* Environment that every process has. dict "ctx" . "role" "api" */}}
+{{- define "common.env" -}}
+{{- $ctx := .ctx -}}
+{{- $v := .ctx.Values -}}
+- { name: ROLE, value: {{ .role }} }
+- { name: HOST, value: 0.0.0.0 }
+- { name: PORT, value: "8080" }
+- { name: ADMIN_PORT, value: "9080" }
+- { name: LOG_LEVEL, value: {{ $v.logLevel }} }
+- { name: NODE_OPTIONS, value: "--max-old-space-size={{ int $v.heapMiB }}" }
+- name: INTERNAL_SECRET
+  valueFrom:
+    secretKeyRef: { name: {{ include "common.internalSecretName" $ctx }}, key: internal-secret }
+{{- if hasKey $v "nats" }}
+{{- $at := printf "%s:%v" ($v.nats.host | default (include "common.hostOf" (dict "ctx" $ctx "chart" "nats"))) $v.nats.port }}
+{{- with include "common.natsSecretName" $ctx }}
+- name: NATS_PASSWORD
+  valueFrom:
+    secretKeyRef: { name: {{ . }}, key: {{ $v.nats.key | default $ctx.Chart.Name }} }
+- { name: NATS_URL, value: "{{ $v.nats.scheme }}://{{ $ctx.Chart.Name }}:$(NATS_PASSWORD)@{{ $at }}" }
+{{- else }}
+- { name: NATS_URL, value: "{{ $v.nats.scheme }}://{{ $at }}" }
+{{- end }}
+{{- end }}
+{{- range $name, $url := $v.peers | default dict }}
+- { name: {{ upper $name }}_URL, value: {{ $url | default (printf "http://%s" (include "common.hostOf" (dict "ctx" $ctx "chart" $name))) | quote }} }
+{{- end }}
+{{- if $v.caSecret }}
+- { name: NODE_EXTRA_CA_CERTS, value: /etc/quartet/ca/ca.crt }
+{{- end }}
+{{- range $name, $value := $v.env }}
+- { name: {{ $name }}, value: {{ $value | quote }} }
+{{- end }}
+{{- end -}}
+
+{{- define "common.probes" -}}
+startupProbe:
+  httpGet: { path: /livez, port: admin }
+  periodSeconds: 2
+  timeoutSeconds: 3
+  failureThreshold: 60
+readinessProbe:
+  httpGet: { path: /readyz, port: admin }
+  periodSeconds: 3
+  timeoutSeconds: 3
+  failureThreshold: 2
+livenessProbe:
+  httpGet: { path: /livez, port: admin }
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+{{- end -}}
+
+{{- define "common.deployments" -}}
+{{- $ctx := . -}}
+{{- $v := .Values -}}
+{{- range $role, $r := include "common.roles" . | fromJson }}
+{{- $name := printf "%s-%s" (include "common.fullname" $ctx) $role }}
+{{- $serves := has $role (list "api" "all") }}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  {{- include "common.metadata" (dict "ctx" $ctx "name" $name "component" $role) | nindent 2 }}
+spec:
+  {{- if not $r.hpa.enabled }}
+  replicas: {{ $r.replicas }}
+  {{- end }}
+  revisionHistoryLimit: 3
+  strategy:
+    type: RollingUpdate
+    rollingUpdate: { maxSurge: 1, maxUnavailable: 0 }
+  selector:
+    matchLabels:
+      {{- include "common.selector" (dict "ctx" $ctx "component" $role) | nindent 6 }}
+  template:
+    metadata:
+      labels:
+        {{- include "common.labels" (dict "ctx" $ctx "component" $role) | nindent 8 }}
+        quartet/service: {{ $ctx.Chart.Name }}
+      annotations:
+        prometheus.io/scrape: "true"
+        prometheus.io/port: "9080"
+        {{- with $v.podAnnotations }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+    spec:
+      automountServiceAccountToken: false
+      enableServiceLinks: false
+      terminationGracePeriodSeconds: 40
+      securityContext:
+        {{- include "common.podSecurity" (dict "uid" 1000) | nindent 8 }}
+      topologySpreadConstraints:
+        - maxSkew: 1
+          topologyKey: kubernetes.io/hostname
+          whenUnsatisfiable: ScheduleAnyway
+          labelSelector:
+            matchLabels:
+              {{- include "common.selector" (dict "ctx" $ctx "component" $role) | nindent 14 }}
+      containers:
+        - name: {{ $ctx.Chart.Name }}
+          image: {{ include "common.image" (dict "ctx" $ctx "image" $v.image) }}
+          imagePullPolicy: {{ $v.image.pullPolicy }}
+          env:
+            {{- include "common.env" (dict "ctx" $ctx "role" $role) | nindent 12 }}
+            {{- include (printf "%s.env" $ctx.Chart.Name) $ctx | nindent 12 }}
+          ports:
+            {{- if $serves }}
+            - { name: http, containerPort: 8080 }
+            {{- end }}
+            - { name: admin, containerPort: 9080 }
+          {{- include "common.probes" $ctx | nindent 10 }}
+          {{- if $serves }}
+          lifecycle:
+            # Those who send requests learn of the end of a pod a moment after the pod does: it keeps answering until they have.
+            preStop:
+              exec: { command: [sleep, "5"] }
+          {{- end }}
+          resources:
+            {{- toYaml $r.resources | nindent 12 }}
+          securityContext:
+            {{- include "common.containerSecurity" $ctx | nindent 12 }}
+          volumeMounts:
+            - { name: tmp, mountPath: /tmp }
+            {{- if $v.caSecret }}
+            - { name: ca, mountPath: /etc/quartet/ca, readOnly: true }
+            {{- end }}
+      volumes:
+        - { name: tmp, emptyDir: { sizeLimit: 64Mi } }
+        {{- with $v.caSecret }}
+        - { name: ca, secret: { secretName: {{ . }}, items: [{ key: ca.crt, path: ca.crt }] } }
+        {{- end }}
+      {{- include "common.placement" $ctx | nindent 6 }}
+{{- if $r.hpa.enabled }}
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata:
+  {{- include "common.metadata" (dict "ctx" $ctx "name" $name "component" $role) | nindent 2 }}
+spec:
+  scaleTargetRef: { apiVersion: apps/v1, kind: Deployment, name: {{ $name }} }
+  minReplicas: {{ $r.replicas }}
+  maxReplicas: {{ $r.hpa.maxReplicas }}
+  metrics:
+    - type: Resource
+      resource:
+        name: cpu
+        target: { type: Utilization, averageUtilization: {{ $r.hpa.targetCPUUtilizationPercentage }} }
+{{- end }}
+{{- if or (gt (int $r.replicas) 1) $r.hpa.enabled }}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  {{- include "common.metadata" (dict "ctx" $ctx "name" $name "component" $role) | nindent 2 }}
+spec:
+  maxUnavailable: 1
+  selector:
+    matchLabels:
+      {{- include "common.selector" (dict "ctx" $ctx "component" $role) | nindent 6 }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "common.service" -}}
+{{- $api := ternary "all" "api" (eq .Values.mode "all") -}}
+{{- $s := .Values.service | default dict -}}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  {{- include "common.metadata" (dict "ctx" . "name" (include "common.fullname" .) "component" $api) | nindent 2 }}
+spec:
+  type: {{ $s.type | default "ClusterIP" }}
+  selector:
+    {{- include "common.selector" (dict "ctx" . "component" $api) | nindent 4 }}
+  ports:
+    - name: http
+      port: {{ $s.port | default 80 }}
+      targetPort: http
+      {{- with $s.nodePort }}
+      nodePort: {{ . }}
+      {{- end }}
+{{- end -}}

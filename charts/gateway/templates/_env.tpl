@@ -1,0 +1,29 @@
+{{- define "gateway.operatorSecretName" -}}
+{{- .Values.operator.existingSecret | default (printf "%s-operator" (include "common.fullname" .)) -}}
+{{- end -}}
+{{- define "gateway.env" -}}
+- name: QUARTET_OPERATOR_TOKEN
+  valueFrom:
+    secretKeyRef: { name: {{ include "gateway.operatorSecretName" . }}, key: operator-token }
+{{- end -}}
+{{/* Alone it answers for itself; with the services behind it, it says so of each. */}}
+{{- define "gateway.test" -}}
+const { TARGET } = process.env;
+const get = (path) => fetch(TARGET + path, { signal: AbortSignal.timeout(3000) });
+const deadline = Date.now() + 60_000;
+for (let last = "nothing asked yet"; ; await new Promise((r) => setTimeout(r, 1000))) {
+  if (Date.now() > deadline) throw new Error("the gateway is not well: " + last);
+  try {
+    const document = await get("/openapi.json");
+    if (!document.ok) throw new Error("/openapi.json " + document.status);
+    const stranger = await get("/v1/admin/status");
+    if (stranger.status !== 401 && stranger.status !== 403) throw new Error("a stranger got " + stranger.status + " from /v1/admin/status");
+    const inside = await get("/internal/status");
+    if (inside.status !== 404) throw new Error("an internal path got " + inside.status);
+    console.log("the gateway answers, and refuses strangers and internal paths");
+    break;
+  } catch (error) {
+    last = error.message;
+  }
+}
+{{- end -}}

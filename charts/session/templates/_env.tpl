@@ -1,0 +1,3 @@
+{{- define "session.env" -}}
+{{ include "common.storeUrl" (dict "ctx" . "name" "REDIS" "scheme" "redis" "user" "session_service" "path" "") }}
+{{- end -}}
