@@ -58,7 +58,27 @@ const MISSING_SCHEMA = new Set(["60", "81"]);
 /** TIMEOUT_EXCEEDED, TOO_SLOW, MEMORY_LIMIT_EXCEEDED, TOO_MANY_ROWS_OR_BYTES, QUERY_WAS_CANCELLED: about this query, not about the store. */
 const TOO_HEAVY = new Set(["159", "160", "241", "396", "394"]);
 /** Codes of a query that is wrong in itself: our mistake, to be seen as one and not as an outage. */
-const OUR_MISTAKE = new Set(["36", "42", "43", "44", "46", "47", "53", "62", "69", "70", "72", "215", "386", "457"]);
+const OUR_MISTAKE = new Set([
+  "6",
+  "26",
+  "27",
+  "36",
+  "41",
+  "42",
+  "43",
+  "44",
+  "46",
+  "47",
+  "53",
+  "62",
+  "69",
+  "70",
+  "72",
+  "130",
+  "215",
+  "386",
+  "457",
+]);
 
 const INGEST_TIMEOUT_MS = 15_000;
 
