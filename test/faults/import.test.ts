@@ -81,7 +81,7 @@ describe("import of a git history", () => {
       });
     const ended = new Promise<number | null>((done) => importer.on("exit", done));
     for (const [kind, name] of victims) {
-      const old = killOnce(kind, name);
+      const old = await killOnce(kind, name);
       await eventually(
         `${name} is started again`,
         async () => {
