@@ -77,6 +77,8 @@ export class Database {
       options: "-c client_connection_check_interval=2000",
       types,
     });
+    // The pool listens only while a connection is idle; one that breaks in use must not end the process. Its query rejects all the same.
+    this.pool.on("connect", (client) => client.on("error", () => {}));
     this.pool.on("error", (error) =>
       options.logger.debug({ reason: error.message }, "idle PostgreSQL connection lost"),
     );
