@@ -24,7 +24,7 @@ await runProcess({
   start: ({ logger }) => {
     const clickhouse = createClickHouse({
       url: config.CLICKHOUSE_URL,
-      timeoutMs: 1000,
+      timeoutMs: 1500,
       concurrency: config.QUERY_CONCURRENCY,
       maxMemoryBytes: config.QUERY_MEMORY_MIB * 1024 * 1024,
     });

@@ -19,9 +19,9 @@ await runProcess({
   config,
   start: ({ logger }) => {
     const names = indexNames(config.INDEX_PREFIX);
-    const client = connectElasticsearch(config.ELASTICSEARCH_URL, 1000);
+    const client = connectElasticsearch(config.ELASTICSEARCH_URL, 1500);
     const slow = connectElasticsearch(config.ELASTICSEARCH_URL, 30_000);
-    const elasticsearch = elasticsearchDependency(1000);
+    const elasticsearch = elasticsearchDependency(1500);
     const broker = connectBroker(config.NATS_URL, logger);
     const workers: Worker[] = [];
     const supervise = (name: string, work: (signal: AbortSignal) => Promise<void>) =>
