@@ -92,7 +92,10 @@ await runProcess({
     return {
       ...(app ? { app } : {}),
       workers,
-      ready: async () => void (await clickhouse.query("SELECT 1 FROM facts LIMIT 0")),
+      ready: async () => {
+        if (!migrated) throw new Error("the tables are not there yet");
+        await clickhouse.query("SELECT 1 FROM facts LIMIT 0");
+      },
       close: async () => {
         publisher.close();
         await broker.close();
