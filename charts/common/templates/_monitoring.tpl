@@ -18,10 +18,7 @@ spec:
 apiVersion: monitoring.coreos.com/v1
 kind: ServiceMonitor
 metadata:
-  {{- include "common.metadata" (dict "ctx" . "name" $full "component" "metrics") | nindent 2 }}
-    {{- with .Values.serviceMonitor.labels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+  {{- include "common.metadata" (dict "ctx" . "name" $full "component" "metrics" "labels" .Values.serviceMonitor.labels) | nindent 2 }}
 spec:
   selector:
     matchLabels:
@@ -39,10 +36,7 @@ spec:
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
-  {{- include "common.metadata" (dict "ctx" . "name" $full "component" "metrics") | nindent 2 }}
-    {{- with .Values.prometheusRule.labels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+  {{- include "common.metadata" (dict "ctx" . "name" $full "component" "metrics" "labels" .Values.prometheusRule.labels) | nindent 2 }}
 spec:
   groups:
     - name: {{ $full }}
@@ -92,8 +86,7 @@ service says of itself, its store included. dict "ctx" . "script" "<ES module>"
 apiVersion: v1
 kind: Pod
 metadata:
-  {{- include "common.metadata" (dict "ctx" .ctx "name" (printf "%s-test" (include "common.fullname" .ctx)) "component" "test" "annotations" (dict "helm.sh/hook" "test" "helm.sh/hook-delete-policy" "before-hook-creation")) | nindent 2 }}
-    quartet/test: {{ .ctx.Chart.Name }}
+  {{- include "common.metadata" (dict "ctx" .ctx "name" (printf "%s-test" (include "common.fullname" .ctx)) "component" "test" "labels" (dict "quartet/test" .ctx.Chart.Name) "annotations" (dict "helm.sh/hook" "test" "helm.sh/hook-delete-policy" "before-hook-creation")) | nindent 2 }}
 spec:
   restartPolicy: Never
   automountServiceAccountToken: false

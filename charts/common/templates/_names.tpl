@@ -47,12 +47,15 @@ app.kubernetes.io/managed-by: {{ .ctx.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .ctx.Chart.Name .ctx.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* metadata of an object. dict "ctx" . "name" "x" "component" "api" "annotations" (dict) */}}
+{{/* metadata of an object. dict "ctx" . "name" "x" "component" "api" "labels" (dict) "annotations" (dict) */}}
 {{- define "common.metadata" -}}
 name: {{ .name }}
 namespace: {{ .ctx.Release.Namespace }}
 labels:
   {{- include "common.labels" . | nindent 2 }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- with .annotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
