@@ -34,7 +34,7 @@ export async function launch(
   const port = await freePort();
   const launcher = spawn(process.execPath, ["packages/cli/src/main.ts", "start"], {
     cwd: root,
-    env: { ...process.env, QUARTET_HOME: home, PORT: String(port), ...options.env },
+    env: { ...process.env, QUARTET_HOME: home, QUARTET_PORTS: "random", PORT: String(port), ...options.env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   let said = "";

@@ -1,18 +1,11 @@
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
-import { connect } from "nats";
 import { describe, expect, it } from "vitest";
 import { eventually, logIn, signUp } from "../lib/client.ts";
-import { client, home, runFile } from "../lib/system.ts";
+import { connectAsAdmin } from "../lib/nats.ts";
+import { client, home } from "../lib/system.ts";
 
 /** Every message of every stream, as text. */
 async function everyMessage(): Promise<string[]> {
-  const credentials = JSON.parse(readFileSync(join(home as string, "credentials.json"), "utf8"));
-  const nc = await connect({
-    servers: `127.0.0.1:${runFile().engines.nats.port}`,
-    user: "admin",
-    pass: credentials.nats.admin,
-  });
+  const nc = await connectAsAdmin();
   try {
     const jsm = await nc.jetstreamManager();
     const all: string[] = [];

@@ -42,10 +42,15 @@ export interface LocalSystem {
   runFile(): RunFile;
 }
 
+/** `QUARTET_PORTS=random`: no usual ports at all, so that several systems can start side by side without meeting. */
+function randomPorts(): boolean {
+  return process.env.QUARTET_PORTS === "random";
+}
+
 /** The engines that run here: all but those whose URL is in the environment. */
 export function localEngines(home: string): Engine[] {
   return ENGINE_NAMES.filter((name) => !process.env[ENGINE_URL_VARIABLES[name]]).map((name) =>
-    createEngine(name, { home }),
+    createEngine(name, { home, randomPort: randomPorts() }),
   );
 }
 
@@ -54,7 +59,7 @@ export type ServicePorts = Record<ServiceName, { port: number; adminPort: number
 /** Chooses the services' ports. Throws UsageError if PORT was given and is taken. */
 export async function choosePorts(): Promise<ServicePorts> {
   const taken = new Set<number>();
-  const choose = async (preferred: number) => {
+  const choose = async (preferred: number | undefined) => {
     let port = await choosePort(preferred);
     while (taken.has(port)) port = await choosePort();
     taken.add(port);
@@ -70,8 +75,8 @@ export async function choosePorts(): Promise<ServicePorts> {
   const ports = {} as ServicePorts;
   // The gateway first: its port is the one that people know.
   for (const name of SERVICE_NAMES.toReversed()) {
-    const preferred = name === "gateway" && given !== undefined ? Number(given) : SERVICE_PORTS[name];
-    const port = await choose(preferred);
+    const usual = randomPorts() ? undefined : SERVICE_PORTS[name];
+    const port = await choose(name === "gateway" && given !== undefined ? Number(given) : usual);
     ports[name] = { port, adminPort: await choose(port + 1000 < 65_536 ? port + 1000 : port - 1000) };
   }
   return ports;

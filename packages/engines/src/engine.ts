@@ -160,7 +160,10 @@ export abstract class LocalEngine implements Engine {
         await this.#launch(folder);
         return;
       } catch (error) {
-        const taken = /address already in use|could not bind|Failed to bind/i.test(String(error));
+        // Our process has ended by now: whoever listens on the port is somebody else. (Not every engine says so in its last lines.)
+        const taken =
+          /address already in use|could not bind|Failed to bind/i.test(String(error)) ||
+          !(await isPortFree(this.#port));
         if (!(taken && mayMove && attempt < 3)) throw error;
       }
     }
