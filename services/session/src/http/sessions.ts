@@ -30,6 +30,11 @@ export interface SessionRoutes {
   secret: string;
 }
 
+/** A log-in waits for its turn, asks User, perhaps twice, and is still answered within the gateway's two seconds. */
+const LOGIN_MS = 1800;
+const ADMIT_MS = 600;
+const VERIFY_MS = 1400;
+
 /** The same words for an unknown login and a wrong password. */
 function refused(): HttpProblem {
   return unauthorized("the login or the password is wrong");
@@ -46,18 +51,23 @@ export function sessionRoutes(app: Express, { redis, sessions, profiles, user, s
     if (token) await awaitFreshness(res, { waitMs, check: () => redis.run(() => profiles.sees(token)) });
   }
 
-  async function verify(req: Request, login: string, password: string): Promise<VerifiedUser | undefined> {
+  async function verify(
+    req: Request,
+    login: string,
+    password: string,
+    deadline: number,
+  ): Promise<VerifiedUser | undefined> {
     const answer = await user.request("POST", "/internal/credentials/verify", {
       body: { login, password },
       requestId: requestIdOf(req),
-      timeoutMs: 1400,
+      timeoutMs: Math.max(100, Math.min(VERIFY_MS, deadline - performance.now())),
     });
     return expectStatus(user, answer, 200, 401).status === 200 ? (answer.body as VerifiedUser) : undefined;
   }
 
   /** A place among the attempts for a login name, or 429. */
   async function admit(key: string): Promise<string> {
-    for (const deadline = performance.now() + 1500; ; await sleep(20)) {
+    for (const deadline = performance.now() + ADMIT_MS; ; await sleep(20)) {
       const place = await redis.run(() => sessions.attempt(key));
       if (place === "wait") {
         if (performance.now() < deadline) continue;
@@ -70,13 +80,14 @@ export function sessionRoutes(app: Express, { redis, sessions, profiles, user, s
 
   app.post("/v1/sessions", async (req, res) => {
     const { login, password, device } = parseBody(logInBody, req);
+    const deadline = performance.now() + LOGIN_MS;
     const key = attemptsKey(login);
     const attempt = await admit(key);
     let failed = false;
     try {
       // Twice, because User may have answered from just before a changed password that is known here already.
       for (let round = 0; round < 2; round++) {
-        const verified = await verify(req, login, password);
+        const verified = await verify(req, login, password, deadline);
         if (!verified) {
           failed = true;
           throw refused();
