@@ -132,6 +132,8 @@ export function deadLetters(nc: NatsConnection, options: DeadLettersOptions = {}
       return letter;
     },
     async drop(seq) {
+      // Looked for first: the server has several answers to the deletion of what is not there, and one of them is an inner error.
+      await must(seq);
       if (!(await deleteMessage(nc, stream, seq))) throw new NoSuchLetter(`no dead letter ${seq}`);
     },
   };
