@@ -63,7 +63,7 @@ export function stateOf(p: Person): Outgoing {
   return emit.userState(data, version, { time });
 }
 
-/** User's one call that Session makes, over real HTTP. `before` runs before an answer is sent, after it was made. */
+/** User's one call that Session makes, over real HTTP. `before` runs before an answer is sent, after it was made; if it throws there is none. */
 export interface LittleUser {
   readonly url: string;
   readonly people: Map<string, Person>;
@@ -95,7 +95,12 @@ async function createLittleUser(): Promise<LittleUser> {
           revision: p.version,
         }
       : {};
-    await little.before?.();
+    try {
+      await little.before?.();
+    } catch {
+      req.socket.destroy();
+      return;
+    }
     answer(right ? 200 : 401, made);
   });
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
