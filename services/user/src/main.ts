@@ -6,13 +6,13 @@ import { createDeadLetterOffice, NoSuchLetter } from "./events/dead.ts";
 import { connectBroker } from "./events/nats.ts";
 import { appendEvents, createUserRelay, outboxTables, SLOT } from "./events/relay.ts";
 import { runSaga } from "./events/saga.ts";
-import { keepStreams, streamCounts } from "./events/streams.ts";
+import { findErasedUsers, keepStreams, streamCounts } from "./events/streams.ts";
 import { createApp } from "./http/app.ts";
 import { PasswordHasher } from "./http/passwords.ts";
 import { Database } from "./store/database.ts";
 import { forgetOldAnswers } from "./store/idempotency.ts";
 import { migrate, ownMigrations } from "./store/migrate.ts";
-import { reemitSome, repairUsers, requestReemission } from "./store/repair.ts";
+import { hasErasuresToRepeat, noticeRestore, reemitSome, repairUsers, requestReemission } from "./store/repair.ts";
 import { reportWorker } from "./store/status.ts";
 import { Users } from "./store/users.ts";
 
@@ -80,15 +80,25 @@ await runProcess({
         },
         { logger, metrics },
       );
+      const beforeRelay = async (): Promise<boolean> => {
+        const epoch = await noticeRestore(db);
+        if (epoch !== undefined) logger.warn({ epoch }, "this database was restored or promoted: a new epoch begins");
+        return !(await hasErasuresToRepeat(db));
+      };
       supervise("streams", (signal) => keepStreams(broker, config.NATS_REPLICAS, logger, signal));
       supervise("relay", async (signal) => {
         await whenReady(signal);
+        // A restored database would send its old rows over the tombstones of those who were erased since: it learns of them first.
+        for (let known = false; !known && !signal.aborted; ) {
+          known = await beforeRelay().catch(() => false);
+          if (!known) await sleep(100, undefined, { signal }).catch(() => {});
+        }
         if (!signal.aborted) await relay.run(signal);
       });
       supervise(
         "reemission",
         every(1000, async () => {
-          while (await reemitSome(db, appendEvents));
+          while ((await reemitSome(db, appendEvents, (ids) => findErasedUsers(broker, ids))) !== undefined);
         }),
       );
       supervise(

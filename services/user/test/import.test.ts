@@ -97,7 +97,21 @@ test("an email that is none is absent, whatever it holds", async () => {
 });
 
 test("keys are any text: NUL, halves of surrogate pairs, nothing at all; each is its own person", async () => {
-  const keys = ["", "a", "a\0", "\0a", "\ud800", "\udfff", "\ud83d", "\ufffd", "A", " a", "\u00e9", "e\u0301", "𝒳".repeat(160)];
+  const keys = [
+    "",
+    "a",
+    "a\0",
+    "\0a",
+    "\ud800",
+    "\udfff",
+    "\ud83d",
+    "\ufffd",
+    "A",
+    " a",
+    "\u00e9",
+    "e\u0301",
+    "𝒳".repeat(160),
+  ];
   const first = await load(keys.map((key) => ({ key, displayName: "Key" })));
   expect(new Set(first.map((u) => u.id)).size).toBe(keys.length);
   expect(first.map((u) => u.key)).toEqual(keys);

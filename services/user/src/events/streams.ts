@@ -83,6 +83,10 @@ export async function streamCounts(broker: Broker): Promise<Record<string, { mes
   return Object.fromEntries(infos.map((info) => [info.config.name, { messages: info.state.messages }]));
 }
 
+function hasNone(error: unknown): boolean {
+  return error instanceof NatsError && error.api_error?.err_code === 10037;
+}
+
 /** Whether FACTS has the fact of this erasure: then the relay has passed everything this service ever said of the person. */
 export async function erasureIsRelayed(broker: Broker, userId: string): Promise<boolean> {
   const jsm = await broker.require().jetstreamManager({ checkAPI: false, timeout: 2000 });
@@ -90,10 +94,26 @@ export async function erasureIsRelayed(broker: Broker, userId: string): Promise<
     await jsm.streams.getMessage(STREAMS.FACTS.name, { last_by_subj: subjects.fact("user", "erased", userId) });
     return true;
   } catch (error) {
-    if (error instanceof NatsError && (error.api_error?.err_code === 10037 || error.api_error?.code === 404))
-      return false;
+    if (hasNone(error)) return false;
     throw error;
   }
+}
+
+/** Which of these users USERS knows to be erased. Throws if it cannot be asked. */
+export async function findErasedUsers(broker: Broker, ids: string[]): Promise<string[]> {
+  const jsm = await broker.require().jetstreamManager({ checkAPI: false, timeout: 3000 });
+  const erased = await Promise.all(
+    ids.map(async (id) => {
+      try {
+        const last = await jsm.streams.getMessage(STREAMS.USERS.name, { last_by_subj: subjects.user(id) });
+        return last.json<{ type?: string }>().type === "quartet.user.tombstone.v1" ? [id] : [];
+      } catch (error) {
+        if (hasNone(error)) return [];
+        throw error;
+      }
+    }),
+  );
+  return erased.flat();
 }
 
 /** Removes every fact and every dead letter that names the person. Returns how many there were. */

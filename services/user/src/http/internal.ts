@@ -14,7 +14,7 @@ import { z } from "zod";
 import { loadAudit } from "../store/audit.ts";
 import type { Database } from "../store/database.ts";
 import { findImported, importUsers } from "../store/import.ts";
-import { repairUsers } from "../store/repair.ts";
+import { beginEpoch, repairUsers } from "../store/repair.ts";
 import { type AppendEvents, versionOf } from "../store/rows.ts";
 import { countUsers, slotLag, workerReport } from "../store/status.ts";
 import type { Users } from "../store/users.ts";
@@ -84,6 +84,10 @@ export function addInternalRoutes(app: Express, options: InternalRoutesOptions):
 
   app.post("/internal/repair", async (req, res) => {
     res.json({ users: await repairUsers(db, append, parseBody(repairs, req).users) });
+  });
+
+  app.post("/internal/restored", async (_req, res) => {
+    res.status(202).json({ epoch: await beginEpoch(db) });
   });
 
   const found = async <T>(work: () => Promise<T>): Promise<T> => {

@@ -1,6 +1,7 @@
 import { emit, makeVersion, type Outgoing, splitVersion } from "@quartet/contracts";
 import type { Database, Queryable } from "./database.ts";
 import { type AppendEvents, stateEvent, USER_COLUMNS, type UserRow } from "./rows.ts";
+import { eraseIn } from "./users.ts";
 
 /** A user whose state some read model holds wrongly, and the version it holds (0: nothing). */
 export interface RepairRequest {
@@ -53,54 +54,107 @@ async function epochAtLeast(tx: Queryable, wanted: number): Promise<number> {
 
 /** Asks for everybody to be emitted again. One such request is open at a time; another one while it is starts it over. */
 export async function requestReemission(db: Database, reason: string): Promise<void> {
-  await db.run((client) =>
-    client.query(
-      `INSERT INTO reemissions (reason) VALUES ($1)
-       ON CONFLICT ((true)) WHERE phase <> 'done' DO UPDATE SET reason = excluded.reason, phase = 'users', after = DEFAULT, requested_at = now()`,
-      [reason.slice(0, 500)],
-    ),
+  await db.run((client) => openReemission(client, reason, "users"));
+}
+
+async function openReemission(client: Queryable, reason: string, phase: "erasures" | "users"): Promise<void> {
+  await client.query(
+    `INSERT INTO reemissions AS r (reason, phase) VALUES ($1, $2)
+     ON CONFLICT ((true)) WHERE phase <> 'done' DO UPDATE SET reason = excluded.reason, after = DEFAULT, requested_at = now(),
+       phase = CASE r.phase WHEN 'erasures' THEN r.phase ELSE excluded.phase END`,
+    [reason.slice(0, 500), phase],
   );
 }
 
-/** After a backup was restored: raises the epoch, so that what is emitted now wins over whatever the log and the read models hold, and emits everybody. */
-export async function beginEpoch(db: Database): Promise<number> {
-  const epoch = await db.run(async (client) => {
-    const text = "UPDATE restore_epoch SET epoch = epoch + 1 RETURNING epoch";
-    return (await client.query<{ epoch: number }>(text)).rows[0]!.epoch;
-  });
-  await requestReemission(db, `restored: epoch ${epoch}`);
+/**
+ * After a backup was restored: raises the epoch, so that what is emitted now wins over whatever the log and the read models hold, erases again whom the log
+ * still knows to be erased, and emits everybody. Returns the new epoch.
+ */
+export function beginEpoch(db: Database): Promise<number> {
+  return db.transaction(beginEpochIn);
+}
+
+async function beginEpochIn(tx: Queryable): Promise<number> {
+  const text = "UPDATE restore_epoch SET epoch = epoch + 1 RETURNING epoch";
+  const { epoch } = (await tx.query<{ epoch: number }>(text)).rows[0]!;
+  await openReemission(tx, `restored: epoch ${epoch}`, "erasures");
   return epoch;
 }
+
+/**
+ * Looks whether this database has come from another cluster (a dump) or onto another timeline (point-in-time recovery, promotion of a replica that
+ * may lack the last commits) since it was last looked at, and begins an epoch if so. Returns it then. A volume snapshot leaves no such trace.
+ */
+export function noticeRestore(db: Database): Promise<number | undefined> {
+  return db.transaction(async (tx) => {
+    const seen = await tx.query<{ before: string | null; now: string }>(
+      `SELECT cluster AS before, (SELECT system_identifier FROM pg_control_system()) || ':' || left(pg_walfile_name(pg_current_wal_lsn()), 8) AS now
+         FROM restore_epoch FOR UPDATE`,
+    );
+    const { before, now } = seen.rows[0]!;
+    if (before === now) return undefined;
+    await tx.query("UPDATE restore_epoch SET cluster = $1", [now]);
+    return before === null ? undefined : beginEpochIn(tx);
+  });
+}
+
+/** Whether a restored database has yet to learn whom it must erase again. */
+export async function hasErasuresToRepeat(db: Database): Promise<boolean> {
+  const { rows } = await db.run((client) => client.query("SELECT FROM reemissions WHERE phase = 'erasures'"));
+  return rows.length > 0;
+}
+
+/** Which of these users the log says to be erased. Throws if it cannot be asked. */
+export type FindErased = (ids: string[]) => Promise<string[]>;
 
 /**
  * Does the next piece of an open re-emission: up to `limit` rows, then tombstones, and its progress, in one transaction. Several replicas take turns on
  * the row's lock. Returns how many were emitted; undefined if nothing is open.
  */
-export function reemitSome(db: Database, append: AppendEvents, limit = 500): Promise<number | undefined> {
+export function reemitSome(
+  db: Database,
+  append: AppendEvents,
+  findErased: FindErased,
+  limit = 500,
+): Promise<number | undefined> {
   return db.transaction(
     async (tx) => {
-      const open = await tx.query<{ id: number; phase: "users" | "tombstones"; after: string }>(
+      const open = await tx.query<{ id: number; phase: keyof typeof NEXT; after: string }>(
         "SELECT id, phase, after FROM reemissions WHERE phase <> 'done' FOR UPDATE SKIP LOCKED",
       );
       const job = open.rows[0];
       if (!job) return undefined;
-      const { events, last } = await (job.phase === "users" ? someUsers : someTombstones)(tx, job.after, limit);
+      const piece = { erasures: someErasures(append, findErased), users: someUsers, tombstones: someTombstones }[
+        job.phase
+      ];
+      const { events, last } = await piece(tx, job.after, limit);
       await append(tx, events);
-      const next = job.phase === "users" ? "tombstones" : "done";
       await (last
         ? tx.query("UPDATE reemissions SET after = $2, emitted = emitted + $3 WHERE id = $1", [
             job.id,
             last,
             events.length,
           ])
-        : tx.query("UPDATE reemissions SET phase = $2, after = DEFAULT WHERE id = $1", [job.id, next]));
+        : tx.query("UPDATE reemissions SET phase = $2, after = DEFAULT WHERE id = $1", [job.id, NEXT[job.phase]]));
       return events.length;
     },
     { timeoutMs: 5000 },
   );
 }
 
+const NEXT = { erasures: "users", users: "tombstones", tombstones: "done" } as const;
+
 type Piece = { events: Outgoing[]; last: string | undefined };
+
+/** Erases again whom the log knows to be erased; they say so themselves. */
+function someErasures(append: AppendEvents, findErased: FindErased) {
+  return async (tx: Queryable, after: string, limit: number): Promise<Piece> => {
+    const text = "SELECT id FROM users WHERE id > $1 ORDER BY id LIMIT $2";
+    const ids = (await tx.query<{ id: string }>(text, [after, limit])).rows.map((row) => row.id);
+    for (const id of ids.length > 0 ? await findErased(ids) : []) await eraseIn(tx, append, id);
+    return { events: [], last: ids.at(-1) };
+  };
+}
 
 async function someUsers(tx: Queryable, after: string, limit: number): Promise<Piece> {
   const { rows } = await tx.query<UserRow>(

@@ -146,33 +146,7 @@ export class Users {
    * been lost.
    */
   erase(id: string, traceparent?: string): Promise<Erased> {
-    return this.#db.transaction(async (tx): Promise<Erased> => {
-      const removed = await tx.query<{ counter: number; epoch: number; at: Date }>(
-        `DELETE FROM users WHERE id = $1
-         RETURNING counter, (SELECT epoch FROM restore_epoch) AS epoch, now()::timestamptz(3) AS at`,
-        [id],
-      );
-      const gone = removed.rows[0];
-      if (!gone) return earlierErasure(tx, id);
-      const erasureId = randomBytes(32).toString("base64url");
-      const version = makeVersion(gone.epoch, gone.counter + 1);
-      await tx.query("INSERT INTO tombstones (user_id, counter, at) VALUES ($1, $2, $3)", [
-        id,
-        gone.counter + 1,
-        gone.at,
-      ]);
-      await tx.query(
-        "INSERT INTO erasures (id, user_id, requested_at, next_attempt_at) VALUES ($1, $2, $3, now() + interval '50 ms')",
-        [erasureId, id, gone.at],
-      );
-      await tx.query("DELETE FROM import_keys WHERE user_id = $1", [id]);
-      await forgetAnswersOf(tx, id);
-      await this.#append(tx, [
-        emit.userTombstone(id, version, { time: gone.at, traceparent }),
-        emit.userFact("erased", id, version, { time: gone.at, traceparent }),
-      ]);
-      return { kind: "erased", erasureId, version };
-    });
+    return this.#db.transaction((tx) => eraseIn(tx, this.#append, id, traceparent));
   }
 
   /** A unique violation names one constraint; the caller wants to know of both. Anything else passes. */
@@ -192,6 +166,31 @@ export class Users {
     const fields = (["email", "handle"] as const).filter((f) => found[f] || constraint === `users_${f}_key`);
     return new TakenError(fields);
   }
+}
+
+/** Removes a user within the caller's transaction; see `Users.erase`. */
+export async function eraseIn(tx: Queryable, append: AppendEvents, id: string, traceparent?: string): Promise<Erased> {
+  const removed = await tx.query<{ counter: number; epoch: number; at: Date }>(
+    `DELETE FROM users WHERE id = $1
+     RETURNING counter, (SELECT epoch FROM restore_epoch) AS epoch, now()::timestamptz(3) AS at`,
+    [id],
+  );
+  const gone = removed.rows[0];
+  if (!gone) return earlierErasure(tx, id);
+  const erasureId = randomBytes(32).toString("base64url");
+  const version = makeVersion(gone.epoch, gone.counter + 1);
+  await tx.query("INSERT INTO tombstones (user_id, counter, at) VALUES ($1, $2, $3)", [id, gone.counter + 1, gone.at]);
+  await tx.query(
+    "INSERT INTO erasures (id, user_id, requested_at, next_attempt_at) VALUES ($1, $2, $3, now() + interval '50 ms')",
+    [erasureId, id, gone.at],
+  );
+  await tx.query("DELETE FROM import_keys WHERE user_id = $1", [id]);
+  await forgetAnswersOf(tx, id);
+  await append(tx, [
+    emit.userTombstone(id, version, { time: gone.at, traceparent }),
+    emit.userFact("erased", id, version, { time: gone.at, traceparent }),
+  ]);
+  return { kind: "erased", erasureId, version };
 }
 
 async function earlierErasure(tx: Queryable, userId: string): Promise<Erased> {
