@@ -92,6 +92,26 @@ test("Redis killed: sessions, revocations and the outbox are as they were acknow
   await follows();
 });
 
+test("Redis full: nobody new gets in, who is in stays in and can leave", async () => {
+  const { token, session } = await logIn(service, person);
+  const as = await identityOfToken(service, token);
+  // A day ago: this use wants to write an event.
+  await world.store.hset(`session:${session.id}`, "activeDay", "2000-01-01", "lastSeenAt", "0");
+  await world.store.config("SET", "maxmemory", "1");
+  try {
+    const refused = await enter();
+    expect([refused.status, refused.headers.get("retry-after")]).toEqual([503, "1"]);
+    expect((await introspect(service, token)).status).toBe(200);
+    expect((await service.call("GET", "/v1/sessions/current", { as })).status).toBe(200);
+    expect((await service.call("DELETE", "/v1/sessions/current", { as })).status).toBe(204);
+    expect((await introspect(service, token)).status).toBe(401);
+  } finally {
+    await world.store.config("SET", "maxmemory", "0");
+  }
+  await eventually(async () => ids(await world.facts()).includes(`s:${session.id}:ended`));
+  await eventually(async () => (await enter()).status === 201);
+});
+
 test("NATS frozen and killed: sessions go on, and their events follow, each once", async () => {
   world.nats.freeze();
   const made = [];

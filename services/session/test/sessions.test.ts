@@ -294,6 +294,21 @@ describe("freshness", () => {
     expect([fresh.headers.get("preference-applied"), fresh.body.user.displayName]).toEqual(["wait", "new"]);
   });
 
+  test("the first use on another day is told, once", async () => {
+    const p = await known();
+    const { token, session } = await logIn(service, p);
+    await world.store.hset(`session:${session.id}`, "activeDay", "2000-01-01");
+    await Promise.all(Array.from({ length: 10 }, () => introspect(service, token)));
+    await service.call("DELETE", `/v1/sessions/${session.id}`, { as: operator });
+    await endings(p, 1);
+    const mine = (await world.facts()).filter((f) => f.data.userId === p.id);
+    expect(mine.map((f) => f.id)).toEqual([
+      `s:${session.id}:started`,
+      expect.stringMatching(`^s:${session.id}:active:\\d{4}-\\d{2}-\\d{2}$`),
+      `s:${session.id}:ended`,
+    ]);
+  });
+
   test("presence and status", async () => {
     const p = await known();
     const none = await service.call("GET", `/internal/presence/${p.id}`, { as: asService });
