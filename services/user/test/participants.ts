@@ -14,6 +14,8 @@ export class Participant {
   readonly asked: { userId: string; version: number }[] = [];
   /** What it holds, by user. */
   readonly held = new Map<string, { version: number; digest: string }>();
+  /** How often its digests were asked for. */
+  digestsAsked = 0;
   /** As of when it says that it is true. */
   asOf: () => string | null = () => new Date().toISOString();
   readonly #secret: string;
@@ -56,6 +58,7 @@ export class Participant {
       return typeof state === "number" ? send(state, {}) : send(200, { state });
     }
     if (req.url === "/internal/digests") {
+      this.digestsAsked++;
       const buckets = Array.from({ length: 256 }, () => new BucketDigest());
       for (const [id, { digest }] of this.held) buckets[auditBucket(id)]!.add(id, digest);
       return send(200, { asOf: this.asOf(), buckets: buckets.map((b) => b.value()) });
