@@ -64,6 +64,8 @@ test("ClickHouse frozen: reads are 503 and say when to come again, tracking goes
 
 test("NATS frozen: tracking is 503, reads go on; a repeat after it counts once", async () => {
   const body = { events: [{ id: "once", name: "thawed" }] };
+  const position = (await track("before.ice")).headers.get("consistency-token") ?? "";
+  await settle(world, service);
   world.nats.freeze();
   try {
     const answers = await Promise.all([1, 2, 3].map(() => service.call("POST", "/v1/track", { body })));
@@ -73,6 +75,10 @@ test("NATS frozen: tracking is 503, reads go on; a repeat after it counts once",
     }
     expect((await read()).status).toBe(200);
     expect(await service.ready()).toBe(true);
+    const waiting = await service.call("GET", "/v1/analytics/sessions", { headers: { "consistency-token": position } });
+    expect([waiting.status, waiting.headers.get("quartet-freshness")]).toEqual([200, "stale"]);
+    const erasure = { as: asService, body: { userId: uuidv7(), version: 1 } };
+    expect((await service.call("POST", "/internal/erasures", erasure)).body).toEqual({ state: "pending" });
     await eventually(async () => {
       const { body: status } = await service.call("GET", "/internal/status", { as: asService });
       return status.nats.up === false && status.store.up === true;

@@ -1,15 +1,29 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { CONSUMERS, STREAMS, subjects } from "@quartet/contracts";
 import { type Broker, type ConsumerState, inspectConsumer } from "@quartet/projection";
 import { NatsError } from "nats";
 
 const { stream, durable } = CONSUMERS.analytics;
 
-/** How far the projector is. Throws while the broker is away. */
-export function progress(broker: Broker): Promise<ConsumerState> {
-  return inspectConsumer(broker.require(), stream, durable);
+/** A frozen broker is noticed only after seconds; who asks in the name of a request has not so much time. */
+const LOOK_MS = 700;
+
+function soon<T>(work: Promise<T>): Promise<T> {
+  const giveUp = new AbortController();
+  const late = sleep(LOOK_MS, undefined, { signal: giveUp.signal }).then(() => {
+    throw new Error(`the broker did not answer within ${LOOK_MS} ms`);
+  });
+  late.catch(() => {});
+  work.catch(() => {});
+  return Promise.race([work, late]).finally(() => giveUp.abort());
 }
 
-/** Whether everything up to a position of FACTS is in the store. */
+/** How far the projector is. Throws while the broker is away or does not answer soon. */
+export async function progress(broker: Broker): Promise<ConsumerState> {
+  return soon(inspectConsumer(broker.require(), stream, durable));
+}
+
+/** Whether everything up to a position of FACTS is in the store. Throws as `progress` does. */
 export async function hasPassed(broker: Broker, position: { seq: number; stream: string }): Promise<boolean> {
   if (!broker.up) return false;
   const state = await progress(broker);
@@ -18,15 +32,19 @@ export async function hasPassed(broker: Broker, position: { seq: number; stream:
   );
 }
 
-/** Whether the projector has passed the last message that names this person. */
+/** Whether the projector has passed the last message that names this person. Throws as `progress` does. */
 export async function hasPassedPerson(broker: Broker, userId: string): Promise<boolean> {
-  const jsm = await broker.require().jetstreamManager({ checkAPI: false, timeout: 2000 });
-  let last = 0;
-  try {
-    last = (await jsm.streams.getMessage(STREAMS.FACTS.name, { last_by_subj: subjects.factsOf(userId) })).seq;
-  } catch (error) {
-    if (!(error instanceof NatsError && error.api_error?.code === 404)) throw error;
-  }
+  const last = await soon(lastOf(broker, userId));
   const state = await progress(broker);
   return state.ackFloor >= last || state.idle;
+}
+
+async function lastOf(broker: Broker, userId: string): Promise<number> {
+  const jsm = await broker.require().jetstreamManager({ checkAPI: false, timeout: LOOK_MS });
+  try {
+    return (await jsm.streams.getMessage(STREAMS.FACTS.name, { last_by_subj: subjects.factsOf(userId) })).seq;
+  } catch (error) {
+    if (error instanceof NatsError && error.api_error?.code === 404) return 0;
+    throw error;
+  }
 }

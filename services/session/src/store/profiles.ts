@@ -39,7 +39,10 @@ export function createProfiles({ redis, run }: RedisStore) {
 
     /** Whether the copies show what the token asks for. Facts and positions are not this service's to show. */
     async sees(token: ConsistencyToken): Promise<boolean> {
-      if (token.a?.user && ((await redis.get("watermark:user")) ?? "") < token.a.user) return false;
+      if (token.a?.user) {
+        const held = await redis.get("watermark:user");
+        if (!held || Date.parse(held) < Date.parse(token.a.user)) return false;
+      }
       for (const [id, version] of token.u ?? []) {
         if (Number((await redis.hget(`profile:${id}`, "version")) ?? -1) < version) return false;
       }
