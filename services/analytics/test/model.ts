@@ -205,7 +205,7 @@ export function factLists(): fc.Arbitrary<Fact[]> {
     },
   );
   const fact = fc.record({
-    id: fc.nat(60).map(String),
+    id: fc.nat(40).map(String),
     what,
     user: fc.option(fc.constantFrom(...USERS), { freq: 5 }),
     occurredAt: time,
@@ -215,7 +215,7 @@ export function factLists(): fc.Arbitrary<Fact[]> {
     /** Several messages of one instant are told apart by their sequence. */
     pause: fc.nat(1),
   });
-  return fc.array(fact, { maxLength: 60 }).map((list) => {
+  return fc.array(fact, { maxLength: 60, size: "max" }).map((list) => {
     let at = 1_700_000_000_000n;
     return list.map(({ id, what, user, occurredAt, reason, durationSeconds, properties, pause }, i) => {
       at += BigInt(pause);

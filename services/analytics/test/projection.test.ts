@@ -58,7 +58,7 @@ const histories: fc.Arbitrary<QuartetEvent[]> = fc
           ),
       },
     ),
-    { maxLength: 25 },
+    { maxLength: 25, size: "max" },
   )
   .map((list) => list.map((out) => out.event));
 
@@ -180,11 +180,20 @@ test("no row names an erased person, merged or not, whoever was faster", async (
     event: emit.userFact("erased", person, 9, { time: new Date() }).event,
   };
   try {
-    // Another replica records the erasure while this one inserts: both orders, many times.
     const [one, other] = [storeOf(store.clickhouse), storeOf(store.clickhouse)];
     await applyFacts(one, [item(1), item(2)]);
+    // Another replica does all of the erasure between the first look of this one and its insert.
+    const overtaken: FactStore = {
+      ...one,
+      async insert(facts) {
+        await applyFacts(other, [erasure]);
+        await one.insert(facts);
+      },
+    };
+    await applyFacts(overtaken, [item(3)]);
+    // And again, whenever it happens to.
     await Promise.all([
-      ...Array.from({ length: 20 }, (_, i) => applyFacts(one, [item(3 + i)])),
+      ...Array.from({ length: 10 }, (_, i) => applyFacts(one, [item(4 + i)])),
       applyFacts(other, [erasure]),
     ]);
     const named = await store.clickhouse.read("SELECT id FROM facts WHERE user_id != toUUID({nobody:String})", {
@@ -194,7 +203,7 @@ test("no row names an erased person, merged or not, whoever was faster", async (
     const [total] = await store.clickhouse.read<{ n: number; p: number }>(
       "SELECT count() AS n, countIf(notEmpty(properties)) AS p FROM facts FINAL",
     );
-    expect(total).toEqual({ n: 23, p: 0 });
+    expect(total).toEqual({ n: 14, p: 0 });
   } finally {
     await store.close();
   }

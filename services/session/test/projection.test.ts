@@ -44,6 +44,7 @@ const limits = { ttlMs: 3_600_000, maxMs: 3_600_000, perUser: 10 };
 const histories: fc.Arbitrary<UserEvent[]> = fc
   .array(fc.record({ who: fc.nat(2), kind: fc.constantFrom("name", "name", "password", "erase"), n: fc.nat(9) }), {
     maxLength: 25,
+    size: "max",
   })
   .map((changes) => {
     const people = PEOPLE.map((id): Person & { living: string[] } => ({
