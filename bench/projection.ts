@@ -90,7 +90,9 @@ async function benchSearch(states: Outgoing[], part: Part) {
   const client = connectElasticsearch(engine.url, 60_000);
   try {
     const http = new Http(engine.url);
-    const version = (JSON.parse(await http.send("GET", "/")) as { version: { number: string } }).version.number;
+    const nodes = JSON.parse(await http.send("GET", "/_nodes/_local?filter_path=nodes.*.version"));
+    const version = (Object.values(nodes.nodes as Record<string, { version: string }>)[0] as { version: string })
+      .version;
     const settings = { replicas: 0, refreshInterval: "250ms" };
     const bodies = bulkBodies(states);
     const messages = states.length;

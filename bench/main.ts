@@ -1,0 +1,187 @@
+import { writeFileSync } from "node:fs";
+import { availableParallelism, cpus, loadavg, totalmem, type } from "node:os";
+import { parseArgs } from "node:util";
+import { forget, launch } from "../test/lib/launch.ts";
+import { type LatencyResult, latency, populate } from "./latency.ts";
+import { COMPARISON_HEAD, comparisonRow, figure, table } from "./numbers.ts";
+import { benchProjection } from "./projection.ts";
+import { benchRelay } from "./relay.ts";
+
+const USAGE = `npm run bench -- [relay] [projection] [latency] [--quick] [--write]
+
+What Quartet does per second beside what its engines can do, and how old its read models are. All parts unless some are named.
+  --quick   fewer events and rounds: under two minutes
+  --write   also into docs/bench.md`;
+
+const PARTS = ["relay", "projection", "latency"] as const;
+type Part = (typeof PARTS)[number];
+
+interface Plan {
+  /** A part stops taking rounds after so long, s. */
+  budget: Record<"relay" | "projection", number>;
+  relay: { events: number; rounds: number };
+  projection: { people: number; facts: number; rounds: number };
+  latency: { people: number; rates: number[]; seconds: number };
+  /** The whole run is ended after so long, s. */
+  most: number;
+}
+
+const FULL: Plan = {
+  budget: { relay: 60, projection: 130 },
+  relay: { events: 30_000, rounds: 5 },
+  projection: { people: 20_000, facts: 80_000, rounds: 5 },
+  latency: { people: 6_000, rates: [50, 200], seconds: 25 },
+  most: 360,
+};
+const QUICK: Plan = {
+  budget: { relay: 15, projection: 40 },
+  relay: { events: 10_000, rounds: 1 },
+  projection: { people: 10_000, facts: 20_000, rounds: 1 },
+  latency: { people: 2_000, rates: [50], seconds: 10 },
+  most: 170,
+};
+
+/** One part's Markdown, and the versions of the engines it met. */
+interface Chapter {
+  text: string;
+  versions: Record<string, string>;
+}
+
+async function relayChapter({ relay, budget }: Plan): Promise<Chapter> {
+  const { comparisons, versions } = await benchRelay({ ...relay, untilMs: performance.now() + budget.relay * 1000 });
+  const text = `## Relay: store -> JetStream
+
+The relay drains ${figure(relay.events)} events that wait in its store, beside one Node process that publishes the same payloads to streams with the same
+settings: no store, no fence, no message id, 2,000 publishes in flight. From the first ack to the last.
+
+${table(COMPARISON_HEAD, comparisons.map(comparisonRow))}`;
+  return { text, versions };
+}
+
+async function projectionChapter({ projection, budget }: Plan): Promise<Chapter> {
+  const { comparisons, consume, versions } = await benchProjection({
+    ...projection,
+    untilMs: performance.now() + budget.projection * 1000,
+  });
+  const text = `## Projection: JetStream -> store
+
+Each service's process with \`ROLE=projector\` catches up with a stream of ${figure(projection.people)} users or ${figure(projection.facts)} facts (all of
+it: pull, decode and check, order, write, verdicts, ack), beside its empty store taking the same documents as prepared bulk requests, two in flight.
+
+${table(COMPARISON_HEAD, comparisons.map(comparisonRow))}
+
+The other limit is JetStream's: one Node process that pulls and acknowledges each message and does nothing with it.
+
+${table(
+  ["stream", "messages/s"],
+  consume.map(({ stream, perSecond }) => [stream, figure(perSecond)]),
+)}`;
+  return { text, versions };
+}
+
+async function latencyChapter({ latency: plan }: Plan): Promise<Chapter> {
+  const system = await launch({ withinMs: 180_000 });
+  const end = () => void system.launcher.kill("SIGINT");
+  process.once("exit", end);
+  const results: LatencyResult[] = [];
+  try {
+    const population = await populate(system.url, system.operatorToken, plan.people);
+    // Code that has not run yet is slow, and no part of a system that runs.
+    await latency(population, plan.rates[0]!, 5);
+    for (const rate of plan.rates) {
+      const some = await latency(population, rate, plan.seconds);
+      for (const r of some) {
+        console.error(`  ${rate}/s ${r.target}: p50 ${figure(r.p50)} ms, p99 ${figure(r.p99)} ms of ${r.samples}`);
+      }
+      results.push(...some);
+    }
+  } finally {
+    await system.stop();
+    process.off("exit", end);
+    forget(system.home);
+  }
+  const rows = results.map((r) => [
+    `${r.writesPerSecond}/s`,
+    `${figure(r.achieved)}/s${r.failed > 0 ? `, ${r.failed} refused` : ""}`,
+    r.target,
+    `${figure(r.p50)} ms`,
+    `${figure(r.p99)} ms`,
+    `${(r.within1s * 100).toFixed(1)} %`,
+    r.samples,
+  ]);
+  const text = `## Latency: commit -> visible
+
+PATCHes by an operator at a steady rate for ${plan.seconds} s, through the gateway of a whole local system of five engines and five services; the bench is on
+the same machine. From the moment the write was acknowledged to the client. "searchable" is an ordinary search that is repeated every 40 ms, so half
+of the refresh interval of 250 ms is in it; "counted" and "session copy" are reads that wait with the write's token. Four writes a second are followed.
+
+${table(["writes asked for", "acknowledged", "visible as", "p50", "p99", "within 1 s", "samples"], rows)}`;
+  return { text, versions: {} };
+}
+
+const CHAPTERS: Record<Part, (plan: Plan) => Promise<Chapter>> = {
+  relay: relayChapter,
+  projection: projectionChapter,
+  latency: latencyChapter,
+};
+
+/** What the figures were taken on. No names: a machine is its cores and its memory. */
+function machine(versions: Record<string, string>, loadBefore: number): string {
+  const cores = availableParallelism();
+  const memory = Math.round(totalmem() / 2 ** 30);
+  const model = cpus()[0]?.model.trim();
+  const all = { Node: process.versions.node, ...versions };
+  const software = Object.entries(all).map(([name, version]) => `${name} ${version}`);
+  const busy = loadBefore > cores * 0.25;
+  return `${cores} cores${model ? ` (${model})` : ""}, ${memory} GiB of memory, ${type()}; ${software.join(", ")}. Load average at the start: ${loadBefore.toFixed(1)}${
+    busy
+      ? ": **other programs were busy on this machine, so trust the ratios rather than the rates, and neither too far**"
+      : ""
+  }.`;
+}
+
+function report(chapters: Chapter[], about: string, quick: boolean): string {
+  return `# What it does per second
+
+Taken by \`npm run bench${quick ? " -- --quick" : ""}\` on ${new Date().toISOString().slice(0, 10)}. ${about}
+
+Every rate stands beside the limit of the engine below it, measured in the same run, in turns; a ratio is the median of the rounds' ratios, after one round
+that is thrown away. Engines, services and the bench share the cores, so a part that would have a machine of its own elsewhere has a share here.
+
+${chapters.map(({ text }) => text).join("\n\n")}
+`;
+}
+
+async function main(): Promise<void> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { quick: { type: "boolean" }, write: { type: "boolean" }, help: { type: "boolean", short: "h" } },
+  });
+  const unknown = positionals.filter((name) => !(PARTS as readonly string[]).includes(name));
+  if (values.help || unknown.length > 0) {
+    console.log(unknown.length > 0 ? `${unknown.join(" ")}: no such part\n\n${USAGE}` : USAGE);
+    process.exitCode = unknown.length > 0 ? 2 : 0;
+    return;
+  }
+  const quick = values.quick ?? false;
+  const plan = quick ? QUICK : FULL;
+  const loadBefore = loadavg()[0] ?? 0;
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(130));
+  setTimeout(() => {
+    console.error(`Not done within ${plan.most} s: the machine is too busy for a measurement worth having.`);
+    process.exit(1);
+  }, plan.most * 1000).unref();
+
+  const chapters: Chapter[] = [];
+  for (const part of PARTS) {
+    if (positionals.length > 0 && !positionals.includes(part)) continue;
+    console.error(`${part} ...`);
+    chapters.push(await CHAPTERS[part](plan));
+  }
+  const versions = Object.assign({}, ...chapters.map((c) => c.versions)) as Record<string, string>;
+  const text = report(chapters, machine(versions, loadBefore), quick);
+  console.log(`\n${text}`);
+  if (values.write) writeFileSync(new URL("../docs/bench.md", import.meta.url), text);
+}
+
+await main();
