@@ -230,7 +230,10 @@ describe("a stream that is lost", () => {
       return ids.every((id) => subjectsThere[id]);
     };
     await eventually(complete);
-    // Older than what the outbox keeps: only the rows themselves can tell.
+    // Older than what the outbox and the WAL keep: only the rows themselves can tell.
+    const [{ lsn }] = await world.rows("SELECT pg_current_wal_lsn() AS lsn");
+    const confirmed = "SELECT 1 FROM pg_replication_slots WHERE confirmed_flush_lsn >= $1::pg_lsn";
+    await eventually(async () => (await world.rows(confirmed, [lsn])).length === 1);
     await world.sql.query("DELETE FROM outbox");
     await jsm.streams.delete("USERS");
     await eventually(complete, 60_000);
