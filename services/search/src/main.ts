@@ -7,9 +7,9 @@ import { createContext } from "./http/context.ts";
 import { connectElasticsearch, elasticsearchDependency } from "./store/client.ts";
 import { ensureIndexes, indexNames, noteReplay, replayState } from "./store/indexes.ts";
 import { createStore } from "./store/store.ts";
-import { refresh, StoreAway, writeUsers, writeWatermark } from "./store/users.ts";
+import { countLiving, refresh, StoreAway, writeUsers, writeWatermark } from "./store/users.ts";
 
-const LOOK_EVERY_MS = 3000;
+const LOOK_EVERY_MS = 1000;
 
 const config = loadConfig(configSchema);
 const has = (role: "api" | "projector") => config.ROLE === "all" || config.ROLE === role;
@@ -72,15 +72,19 @@ await runProcess({
             }
           },
           refresh: () => refresh(slow, names),
-          writeWatermark: (source, at) => writeWatermark(slow, names, source, at),
-          ping: async () => void (await slow.count({ index: names.users })),
+          async writeWatermark(source, at) {
+            // An index that was made anew a moment ago is not yet what the stream's consumer has filled.
+            if (!(await replayState(slow, names)).replayed) throw new StoreAway("the index is new");
+            await writeWatermark(slow, names, source, at);
+          },
+          ping: async () => void (await countLiving(slow, names)),
         },
         { logger, metrics },
       );
       supervise("projector", (signal) => projector.run(signal));
     }
 
-    const context = createContext(createStore(client, names), elasticsearch);
+    const context = createContext(createStore(client, slow, names), elasticsearch);
     const app = has("api")
       ? createApp(context, {
           logger,
@@ -93,7 +97,7 @@ await runProcess({
       ...(app ? { app } : {}),
       workers,
       ready: async () => {
-        await elasticsearch.run(() => client.count({ index: names.users, terminate_after: 1 }));
+        await elasticsearch.run(() => countLiving(client, names));
       },
       close: async () => {
         elasticsearch.close();

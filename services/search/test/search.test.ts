@@ -225,7 +225,7 @@ describe("a store in trouble", () => {
     const { body: before } = await find({ q: "" });
     const url = new URL(elasticsearch.url);
     const auth = `Basic ${Buffer.from(`${url.username}:${url.password}`).toString("base64")}`;
-    for (const index of ["users-v1", "watermarks"]) {
+    for (const index of ["users-v2"]) {
       await fetch(`http://${url.host}/${index}`, { method: "DELETE", headers: { Authorization: auth } });
     }
     await eventually(async () => (await find({ q: "" })).body.total === before.total, {

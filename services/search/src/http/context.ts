@@ -2,6 +2,7 @@ import type { ConsistencyToken } from "@quartet/contracts";
 import { awaitFreshness, type Dependency, readFreshness, setAsOf } from "@quartet/service";
 import type { Request, Response } from "express";
 import type { SearchStore } from "../store/store.ts";
+import { stored } from "../store/users.ts";
 
 export interface SearchContext extends SearchStore {
   elasticsearch: Dependency;
@@ -9,29 +10,19 @@ export interface SearchContext extends SearchStore {
   freshen(req: Request, res: Response): Promise<void>;
 }
 
-const CACHED_MS = 100;
-
 export function createContext(store: SearchStore, elasticsearch: Dependency): SearchContext {
-  let cached: { at: number; value: Promise<string | undefined> } | undefined;
-  /** A slightly older watermark is still true. */
-  const watermark = (): Promise<string | undefined> => {
-    if (!cached || performance.now() - cached.at > CACHED_MS) {
-      const value = elasticsearch.run(() => store.readWatermark());
-      cached = { at: performance.now(), value };
-      value.catch(() => {
-        cached = undefined;
-      });
-    }
-    return cached.value;
-  };
-
   const sees = async (token: ConsistencyToken): Promise<boolean> => {
-    if (token.a?.user && ((await watermark()) ?? "") < token.a.user) return false;
-    if (!token.u || token.u.length === 0) return true;
-    const versions = await elasticsearch.run(() => store.storedVersions((token.u ?? []).map(([id]) => id)));
-    if (!token.u.every(([id, version]) => (versions.get(id) ?? -1) >= version)) return false;
+    if (token.a?.user) {
+      const asOf = await store.watermark();
+      if (!asOf || Date.parse(asOf) < Date.parse(token.a.user)) return false;
+    }
+    const users = token.u ?? [];
+    if (users.length === 0) return true;
+    const ids = users.map(([id]) => id);
+    const held = await stored(store.client, store.names, ids);
+    if (!users.every(([id, version]) => (held.get(id)?.version ?? -1) >= version)) return false;
     // It is stored; this makes it visible, for this reader and everybody.
-    await elasticsearch.run(() => store.refresh());
+    await store.refresh();
     return true;
   };
 
@@ -40,8 +31,8 @@ export function createContext(store: SearchStore, elasticsearch: Dependency): Se
     elasticsearch,
     async freshen(req, res) {
       const { waitMs, token } = readFreshness(req);
-      if (token) await awaitFreshness(res, { waitMs, check: () => sees(token) });
-      setAsOf(res, await watermark());
+      if (token) await awaitFreshness(res, { waitMs, check: () => elasticsearch.run(() => sees(token)) });
+      setAsOf(res, await elasticsearch.run(() => store.watermark()));
     },
   };
 }

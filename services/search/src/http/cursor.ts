@@ -16,21 +16,24 @@ export function createCursors(secret: string) {
     mac(JSON.stringify([payload, q, country ?? null, tag]));
   return {
     write(position: Position, query: CursorQuery): string {
-      const payload = Buffer.from(JSON.stringify([position.pit, position.after])).toString("base64url");
+      const payload = Buffer.from(JSON.stringify([position.pit, position.after, position.asOf ?? null])).toString(
+        "base64url",
+      );
       return `${payload}.${sealOf(payload, query).toString("base64url")}`;
     },
     /** 400 naming `cursor` for one that is not of this query. */
     read(cursor: string, query: CursorQuery): Position {
-      const [payload = "", seal = ""] = cursor.split(".");
+      const [payload = "", seal = "", ...rest] = cursor.split(".");
       const given = Buffer.from(seal, "base64url");
       const wanted = sealOf(payload, query);
-      if (given.length !== wanted.length || !timingSafeEqual(given, wanted))
+      if (rest.length > 0 || given.length !== wanted.length || !timingSafeEqual(given, wanted))
         throw badCursor("is not one of this query");
-      const [pit, after] = JSON.parse(Buffer.from(payload, "base64url").toString("utf8")) as [
+      const [pit, after, asOf] = JSON.parse(Buffer.from(payload, "base64url").toString("utf8")) as [
         string,
         Position["after"],
+        string | null,
       ];
-      return { pit, after };
+      return { pit, after, asOf: asOf ?? undefined };
     },
   };
 }

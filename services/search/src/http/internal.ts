@@ -10,8 +10,9 @@ import {
 } from "@quartet/service";
 import type { Express } from "express";
 import { z } from "zod";
+import type { BucketDigests } from "../store/digests.ts";
 import { similar } from "../store/search.ts";
-import { bucketUsers, countLiving, digests, isErased } from "../store/users.ts";
+import { countLiving, erase } from "../store/users.ts";
 import type { SearchContext } from "./context.ts";
 
 export interface InternalOptions {
@@ -23,12 +24,12 @@ export interface InternalOptions {
 const person = z.object({ userId: userIdField });
 const similarParams = z.object({ limit: wholeNumber(1, 50, 5) });
 const erasure = z.strictObject({ userId: userIdField, version: z.number().int().nonnegative() });
-const DIGEST_CACHE_MS = 2000;
+const DIGEST_CACHE_MS = 400;
 const WALK_MS = 30_000;
 
 /** The calls that only other services of ours make. */
 export function addInternalRoutes(app: Express, context: SearchContext, options: InternalOptions): void {
-  const { elasticsearch, client, names, freshen } = context;
+  const { elasticsearch, client, names, digests, freshen } = context;
   app.use("/internal", (req, _res, next) => {
     requireService(req);
     next();
@@ -38,27 +39,24 @@ export function addInternalRoutes(app: Express, context: SearchContext, options:
     const { userId } = parseParams(person, req);
     const { limit } = parseQuery(similarParams, req);
     await freshen(req, res);
-    const found = await elasticsearch.run(() => similar(client, names, userId, limit));
+    const found = await elasticsearch.run(() => similar(context, userId, limit));
     if (!found) throw notFound("nobody is known under this id");
     res.json({ similar: found });
   });
 
   app.post("/internal/erasures", async (req, res) => {
     const { userId, version } = parseBody(erasure, req);
-    const done = await elasticsearch.run(() => isErased(client, names, userId, version));
+    const done = await elasticsearch.run(() => erase(client, names, userId, version));
     res.json({ state: done ? "complete" : "pending" });
   });
 
-  let cached: { at: number; answer: Promise<unknown> } | undefined;
+  let cached: { at: number; answer: Promise<BucketDigests> } | undefined;
   app.get("/internal/digests", async (_req, res) => {
     if (!cached || performance.now() - cached.at > DIGEST_CACHE_MS) {
-      const answer = (async () => {
-        const asOf = (await elasticsearch.run(() => context.readWatermark())) ?? null;
-        return { asOf, buckets: await elasticsearch.run(() => digests(client, names), { timeoutMs: WALK_MS }) };
-      })();
-      cached = { at: performance.now(), answer };
-      answer.catch(() => {
-        cached = undefined;
+      const mine = { at: performance.now(), answer: elasticsearch.run(() => digests.all(), { timeoutMs: WALK_MS }) };
+      cached = mine;
+      mine.answer.catch(() => {
+        if (cached === mine) cached = undefined;
       });
     }
     res.json(await cached.answer);
@@ -69,7 +67,7 @@ export function addInternalRoutes(app: Express, context: SearchContext, options:
     if (!Number.isInteger(bucket) || bucket < 0 || bucket > 255) {
       throw badRequest({ path: "bucket", message: "must be 0 to 255" });
     }
-    res.json({ users: await elasticsearch.run(() => bucketUsers(client, names, bucket), { timeoutMs: WALK_MS }) });
+    res.json({ users: await elasticsearch.run(() => digests.bucket(bucket), { timeoutMs: WALK_MS }) });
   });
 
   app.get("/internal/status", async (_req, res) => {
@@ -95,7 +93,7 @@ async function storeStatus(
   const { elasticsearch, client, names } = context;
   try {
     const [documents, asOf] = await elasticsearch.run(() =>
-      Promise.all([countLiving(client, names), context.readWatermark()]),
+      Promise.all([countLiving(client, names), context.watermark()]),
     );
     return { up: true, documents, asOf };
   } catch (error) {

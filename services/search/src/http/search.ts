@@ -1,27 +1,42 @@
 import { searchQuery, suggestQuery } from "@quartet/contracts";
-import { parseQuery } from "@quartet/service";
+import { awaitFreshness, parseQuery, readFreshness, setAsOf } from "@quartet/service";
 import type { Express } from "express";
 import { isSnapshotGone } from "../store/client.ts";
-import { type Page, searchPage, suggest } from "../store/search.ts";
+import { firstPage, nextPage, type Page, snapshotSees, suggest } from "../store/search.ts";
 import type { SearchContext } from "./context.ts";
 import { badCursor, createCursors } from "./cursor.ts";
 
 /** The public reads. They need no token: what they show, everybody may see. */
 export function addSearchRoutes(app: Express, context: SearchContext & { secret: string }): void {
-  const { elasticsearch, client, names, freshen } = context;
+  const { elasticsearch, client, freshen } = context;
   const cursors = createCursors(context.secret);
 
   app.get("/v1/search", async (req, res) => {
     const query = parseQuery(searchQuery, req);
-    const position = query.cursor === undefined ? undefined : cursors.read(query.cursor, query);
-    await freshen(req, res);
+    const { token } = readFreshness(req);
     let page: Page;
-    try {
-      page = await elasticsearch.run(() => searchPage(client, names, query, position));
-    } catch (error) {
-      if (position && isSnapshotGone(error)) throw badCursor("has expired: begin again without one");
-      throw error;
+    if (query.cursor === undefined) {
+      await freshen(req, res);
+      const notBefore = token ? performance.now() : 0;
+      page = await elasticsearch.run(() => firstPage(context, query, notBefore));
+    } else {
+      const position = cursors.read(query.cursor, query);
+      try {
+        // All pages are of one moment: waiting would change nothing.
+        const sees = () => elasticsearch.run(() => snapshotSees(client, position, token ?? {}));
+        if (token) await awaitFreshness(res, { waitMs: 0, check: sees });
+        page = await elasticsearch.run(() => nextPage(context, query, position));
+      } catch (error) {
+        if (isSnapshotGone(error)) throw badCursor("has expired: begin again without one");
+        throw error;
+      }
+      if (token && !res.hasHeader("Quartet-Freshness") && readFreshness(req).waitMs > 0) {
+        res.setHeader("Preference-Applied", "wait");
+      }
     }
+    // Of what the page was read from: that may be a little older than the index is now.
+    res.removeHeader("Quartet-As-Of");
+    setAsOf(res, page.asOf);
     res.setHeader("Cache-Control", "no-store");
     res.json({ ...page.body, ...(page.next ? { nextCursor: cursors.write(page.next, query) } : {}) });
   });
@@ -30,6 +45,6 @@ export function addSearchRoutes(app: Express, context: SearchContext & { secret:
     const { q, limit } = parseQuery(suggestQuery, req);
     await freshen(req, res);
     res.setHeader("Cache-Control", "no-store");
-    res.json({ suggestions: await elasticsearch.run(() => suggest(client, names, q, limit)) });
+    res.json({ suggestions: await elasticsearch.run(() => suggest(context, q, limit)) });
   });
 }

@@ -1,4 +1,4 @@
-import { Client, errors } from "@elastic/elasticsearch";
+import { Client, errors, type estypes } from "@elastic/elasticsearch";
 import { createDependency, type Dependency, HttpProblem } from "@quartet/service";
 
 /** A client of one purpose: no retries of its own (the breaker, the projection and the caller have theirs), no sniffing. */
@@ -15,6 +15,18 @@ export function connectElasticsearch(url: string, timeoutMs: number): Client {
     sniffOnStart: false,
     compression: false,
   });
+}
+
+/** Thrown when Elasticsearch answered, but not for the whole index: a shard is still being recovered. */
+export class Incomplete extends Error {
+  override name = "Incomplete";
+}
+
+/** The answer of a search, if it is the whole one. Throws Incomplete. */
+export function whole<T extends Pick<estypes.SearchResponse, "timed_out" | "_shards">>(answer: T): T {
+  const { total, successful, failed } = answer._shards;
+  if (answer.timed_out || failed > 0 || successful < total) throw new Incomplete("not every shard answered");
+  return answer;
 }
 
 /** The HTTP status Elasticsearch answered with; undefined if it did not answer. */

@@ -1,161 +1,176 @@
 import type { Client, estypes } from "@elastic/elasticsearch";
-import type { SearchBody, SearchQuery } from "@quartet/contracts";
-import { fold, highlight } from "./fold.ts";
+import type { ConsistencyToken, SearchBody, SearchQuery } from "@quartet/contracts";
+import { whole } from "./client.ts";
+import { highlightsOf } from "./highlight.ts";
 import type { IndexNames } from "./indexes.ts";
-import { searchQuery, similarQuery, suggestQuery } from "./query.ts";
-import { living, type UserDocument } from "./users.ts";
+import { KEEP_ALIVE, type Snapshot } from "./pits.ts";
+import { type ParsedQuery, parseQuery, searchQuery, similarQuery, suggestQuery } from "./query.ts";
+import type { SearchStore } from "./store.ts";
+import { refresh, stored, type UserDocument } from "./users.ts";
 
-const KEEP_ALIVE = "2m";
-const FACET_SIZE = 50;
-const HIGHLIGHTED = { displayName: "name", handle: "handleText", bio: "bioText", tags: "tagText" } as const;
-/** The newer of two equally good first. */
+const COUNTRIES = 300;
+const TAGS = 100;
+/** The newer of two equally good first; ids sort by the time of their creation. */
 const BEST_FIRST: estypes.SortCombinations[] = [{ _score: { order: "desc" } }, { id: "desc" }];
-const EM = ["\u0001", "\u0002"] as const;
+const NEWEST_FIRST: estypes.SortCombinations[] = [{ id: "desc" }];
 
 /** Where a walk through the pages of one result stands: a snapshot of the index, and the last hit shown. */
-export interface Position {
-  pit: string;
+export interface Position extends Snapshot {
   after: estypes.SortResults;
 }
 
 export interface Page {
   body: Omit<SearchBody, "nextCursor">;
+  /** As of when it is true; undefined while unknown. */
+  asOf: string | undefined;
   /** Absent on the last page. */
   next?: Position;
 }
 
+type Wanted = Pick<SearchQuery, "q" | "country" | "tag" | "limit">;
+type Hit = estypes.SearchHit<UserDocument>;
+type Answer = estypes.SearchResponse<UserDocument>;
+
 /**
- * One page. A result that does not fit on one page is read from a snapshot (a point in time), so that the pages fit together whatever is written meanwhile;
- * and each page is held against the index as it is now, so that nobody who was erased since is shown.
+ * The first page. A result that does not fit on one page is read from a snapshot, so that the pages fit together whatever is written meanwhile.
+ * `notBefore` (as `performance.now()` tells time): the snapshot is not older.
  */
-export async function searchPage(
-  client: Client,
-  names: IndexNames,
-  query: Pick<SearchQuery, "q" | "country" | "tag" | "limit">,
-  position: Position | undefined,
-): Promise<Page> {
-  const request = requestOf(query);
-  if (!position) {
-    const first = await client.search<UserDocument>({ index: names.users, ...request });
-    if (first.hits.hits.length <= query.limit) return { body: bodyOf(first, first.hits.hits) };
+export async function firstPage(store: SearchStore, wanted: Wanted, notBefore = 0): Promise<Page> {
+  const { client, names, snapshots } = store;
+  const parsed = parseQuery(wanted.q);
+  for (let again = false; ; again = true) {
+    const asOf = await store.watermark();
+    let answer = await ask(client, wanted, parsed, { index: names.users });
+    const snapshot =
+      answer.hits.hits.length > wanted.limit ? await snapshots.take(again ? performance.now() : notBefore) : undefined;
+    if (snapshot) answer = await ask(client, wanted, parsed, pitOf(snapshot.pit));
+    const alive = await living(client, names, answer.hits.hits);
+    if (alive.length < answer.hits.hits.length && !again) {
+      // Somebody was erased after the last refresh: look again, so that total and facets are right too.
+      await refresh(client, names);
+      continue;
+    }
+    const page = pageOf(wanted, parsed, answer, alive, snapshot ?? { pit: "", asOf });
+    if (page.next) snapshots.begun(page.next.pit);
+    return page;
   }
-  let pit = position?.pit ?? (await client.openPointInTime({ index: names.users, keep_alive: KEEP_ALIVE })).id;
-  const page = await client.search<UserDocument>({
-    ...request,
-    pit: { id: pit, keep_alive: KEEP_ALIVE },
-    ...(position ? { search_after: position.after } : {}),
-  });
-  pit = page.pit_id ?? pit;
-  const more = page.hits.hits.length > query.limit;
-  const shown = page.hits.hits.slice(0, query.limit);
-  const last = shown.at(-1);
-  if (!more) await client.closePointInTime({ id: pit }).catch(() => {});
-  const alive = await living(
-    client,
-    names,
-    shown.map((hit) => hit._id as string),
-  );
-  const hits = shown.filter((hit) => alive.has(hit._id as string));
-  return { body: bodyOf(page, hits), ...(more && last?.sort ? { next: { pit, after: last.sort.slice(0, 2) } } : {}) };
 }
 
-function requestOf({
-  q,
-  country,
-  tag,
-  limit,
-}: Pick<SearchQuery, "q" | "country" | "tag" | "limit">): estypes.SearchRequest {
-  const fields = Object.fromEntries(Object.values(HIGHLIGHTED).map((field) => [field, {}]));
-  return {
-    query: searchQuery(q, { country, tags: tag }),
+/** A later page: from the snapshot of the first, without anybody who was erased since. */
+export async function nextPage(store: SearchStore, wanted: Wanted, { after, ...snapshot }: Position): Promise<Page> {
+  const { client, names, snapshots } = store;
+  const parsed = parseQuery(wanted.q);
+  const answer = await ask(client, wanted, parsed, { ...pitOf(snapshot.pit), search_after: after });
+  const page = pageOf(wanted, parsed, answer, await living(client, names, answer.hits.hits), snapshot);
+  if (!page.next) snapshots.ended(snapshot.pit);
+  return page;
+}
+
+/** Whether a snapshot shows what a token asks for. It does not change any more, so there is nothing to wait for. */
+export async function snapshotSees(client: Client, { pit, asOf }: Snapshot, token: ConsistencyToken): Promise<boolean> {
+  if (token.a?.user && !(asOf && Date.parse(asOf) >= Date.parse(token.a.user))) return false;
+  const users = token.u ?? [];
+  if (users.length === 0) return true;
+  const answer = await client.search({
+    ...pitOf(pit),
+    query: { terms: { id: users.map(([id]) => id) } },
+    size: users.length,
+    version: true,
+    _source: false,
+  });
+  const versions = new Map(whole(answer).hits.hits.map((hit) => [hit._id, hit._version ?? -1]));
+  return users.every(([id, version]) => (versions.get(id) ?? -1) >= version);
+}
+
+const pitOf = (id: string) => ({ pit: { id, keep_alive: KEEP_ALIVE } });
+
+async function ask(
+  client: Client,
+  { country, tag, limit }: Wanted,
+  parsed: ParsedQuery,
+  where: Pick<estypes.SearchRequest, "index" | "pit" | "search_after">,
+): Promise<Answer> {
+  const answer = await client.search<UserDocument>({
+    ...where,
+    allow_partial_search_results: false,
+    query: searchQuery(parsed, { country, tag }),
     // One more than asked for tells whether there is another page.
     size: limit + 1,
-    sort: BEST_FIRST,
-    track_scores: true,
+    sort: parsed.blank ? NEWEST_FIRST : BEST_FIRST,
     track_total_hits: true,
     _source: ["id", "handle", "displayName", "bio", "country", "tags"],
     aggs: {
-      country: { terms: { field: "country", size: FACET_SIZE, order: [{ _count: "desc" }, { _key: "asc" }] } },
-      tag: { terms: { field: "tags", size: FACET_SIZE, order: [{ _count: "desc" }, { _key: "asc" }] } },
+      country: { terms: { field: "country", size: COUNTRIES } },
+      tag: { terms: { field: "tags", size: TAGS } },
     },
-    ...(q.trim() === ""
-      ? {}
-      : { highlight: { pre_tags: [EM[0]], post_tags: [EM[1]], number_of_fragments: 0, fields } }),
-  };
+  });
+  return whole(answer);
 }
 
-function bodyOf(response: estypes.SearchResponse<UserDocument>, hits: estypes.SearchHit<UserDocument>[]): Page["body"] {
-  const total = response.hits.total;
+/** Those hits that are still somebody, as of this moment and whatever view they come from. */
+async function living(client: Client, names: IndexNames, hits: Hit[]): Promise<Hit[]> {
+  const now = await stored(
+    client,
+    names,
+    hits.map((hit) => hit._id as string),
+  );
+  return hits.filter((hit) => now.get(hit._id as string)?.deleted === false);
+}
+
+function pageOf(wanted: Wanted, parsed: ParsedQuery, answer: Answer, alive: Hit[], snapshot: Snapshot): Page {
+  const all = answer.hits.hits;
+  const shown = all.slice(0, wanted.limit);
+  const last = shown.at(-1);
+  const { total } = answer.hits;
   const facet = (name: string) => {
-    const found = response.aggregations?.[name] as { buckets: { key: string; doc_count: number }[] } | undefined;
+    const found = answer.aggregations?.[name] as { buckets: { key: string; doc_count: number }[] } | undefined;
     return (found?.buckets ?? []).map((b) => ({ value: b.key, count: b.doc_count }));
   };
   return {
-    hits: hits.map((hit) => {
-      const { handle = "", displayName = "", bio = "", country = null, tags = [] } = hit._source ?? {};
-      return {
-        id: hit._id as string,
-        handle,
-        displayName,
-        bio,
-        country,
-        tags,
-        score: hit._score ?? 0,
-        highlight: highlightsOf(hit, { handle, displayName, bio, tags: tags.join(" ") }),
-      };
-    }),
-    total: typeof total === "number" ? total : (total?.value ?? 0),
-    facets: { country: facet("country"), tag: facet("tag") },
+    body: {
+      hits: shown.filter((hit) => alive.includes(hit)).map((hit) => shownHit(hit, parsed)),
+      total: typeof total === "number" ? total : (total?.value ?? 0),
+      facets: { country: facet("country"), tag: facet("tag") },
+    },
+    asOf: snapshot.asOf,
+    ...(all.length > wanted.limit && snapshot.pit && last?.sort ? { next: { ...snapshot, after: last.sort } } : {}),
   };
 }
 
-/** The engine marks words in the folded text; the same words are marked in the original. */
-function highlightsOf(
-  hit: estypes.SearchHit<UserDocument>,
-  original: Record<keyof typeof HIGHLIGHTED, string>,
-): Record<string, string[]> {
-  const found: Record<string, string[]> = {};
-  for (const [field, folded] of Object.entries(HIGHLIGHTED) as [keyof typeof HIGHLIGHTED, string][]) {
-    const marked = hit.highlight?.[folded]?.flatMap((text) =>
-      [...text.matchAll(/\u0001([^\u0002]*)\u0002/g)].map((m) => fold(m[1] as string)),
-    );
-    const text = marked && highlight(original[field], new Set(marked));
-    if (text) found[field] = [text];
-  }
-  return found;
+function shownHit(hit: Hit, parsed: ParsedQuery): SearchBody["hits"][number] {
+  const { handle = "", displayName = "", bio = "", country = null, tags = [] } = hit._source ?? {};
+  const score = Math.round((hit._score ?? 0) * 1e4) / 1e4;
+  const highlight = highlightsOf({ handle, displayName, bio, tags }, parsed);
+  return { id: hit._id as string, handle, displayName, bio, country, tags, score, highlight };
 }
 
-const shortFields = ["id", "handle", "displayName"];
-const toShort = (hit: estypes.SearchHit<UserDocument>) => ({
-  id: hit._id as string,
-  handle: hit._source?.handle ?? "",
-  displayName: hit._source?.displayName ?? "",
-});
-
-export async function suggest(client: Client, names: IndexNames, q: string, limit: number) {
-  const { hits } = await client.search<UserDocument>({
-    index: names.users,
-    query: suggestQuery(q),
-    size: limit,
-    sort: BEST_FIRST,
-    track_total_hits: false,
-    _source: shortFields,
-  });
-  return hits.hits.map(toShort);
+/** Type-ahead over names and handles; blank shows the newest. */
+export async function suggest({ client, names }: SearchStore, q: string, limit: number) {
+  const parsed = parseQuery(q);
+  return people(client, names, suggestQuery(parsed), limit);
 }
 
 /** People like this one; undefined if nobody is there under this id. */
-export async function similar(client: Client, names: IndexNames, id: string, limit: number) {
+export async function similar({ client, names }: SearchStore, id: string, limit: number) {
   const person = await client.get<UserDocument>({ index: names.users, id }, { ignore: [404] });
-  if (!person._source || person._source.deleted) return undefined;
-  const { tags = [], country = null, bioText = "" } = person._source;
-  const { hits } = await client.search<UserDocument>({
+  if (person._source?.deleted !== false) return undefined;
+  const { tags = [], country = null, bio = "", displayName = "" } = person._source;
+  return people(client, names, similarQuery({ id, tags, country, bio, displayName }), limit);
+}
+
+async function people(client: Client, names: IndexNames, query: estypes.QueryDslQueryContainer, limit: number) {
+  const answer = await client.search<UserDocument>({
     index: names.users,
-    query: similarQuery({ id, tags, country, bioText }),
+    allow_partial_search_results: false,
+    query,
     size: limit,
     sort: BEST_FIRST,
     track_total_hits: false,
-    _source: shortFields,
+    _source: ["id", "handle", "displayName"],
   });
-  return hits.hits.map(toShort);
+  return (await living(client, names, whole(answer).hits.hits)).map((hit) => ({
+    id: hit._id as string,
+    handle: hit._source?.handle ?? "",
+    displayName: hit._source?.displayName ?? "",
+  }));
 }

@@ -1,17 +1,23 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "@elastic/elasticsearch";
+import { createDigests, type Digests } from "./digests.ts";
 import type { IndexNames } from "./indexes.ts";
-import { readWatermark, refresh, storedVersions } from "./users.ts";
+import { createSnapshots, type Snapshots } from "./pits.ts";
+import { readWatermark, refresh } from "./users.ts";
 
 /** Elasticsearch as the HTTP side uses it. */
 export interface SearchStore {
   client: Client;
   names: IndexNames;
-  readWatermark(): Promise<string | undefined>;
-  storedVersions(ids: string[]): Promise<Map<string, number>>;
+  snapshots: Snapshots;
+  digests: Digests;
+  /** As of when the index is true, at most 100 ms old: a slightly older claim is still true. */
+  watermark(): Promise<string | undefined>;
+  /** Makes what was written before this call visible to search. Callers that come while a refresh runs share the next one. */
   refresh(): Promise<void>;
 }
 
+const CACHED_MS = 100;
 /** A refresh makes a segment: readers who wait must not make one each. */
 const REFRESH_SPACING_MS = 40;
 
@@ -47,12 +53,26 @@ function shared(work: () => Promise<void>, spacingMs: number): () => Promise<voi
   return run;
 }
 
-export function createStore(client: Client, names: IndexNames): SearchStore {
+/** `slow` is for what takes longer than a request has. */
+export function createStore(client: Client, slow: Client, names: IndexNames): SearchStore {
+  let cached: { at: number; value: Promise<string | undefined> } | undefined;
+  const watermark = (): Promise<string | undefined> => {
+    if (!cached || performance.now() - cached.at > CACHED_MS) {
+      const mine = { at: performance.now(), value: readWatermark(client, names, "user") };
+      cached = mine;
+      mine.value.catch(() => {
+        if (cached === mine) cached = undefined;
+      });
+    }
+    return cached.value;
+  };
+
   return {
     client,
     names,
-    readWatermark: () => readWatermark(client, names, "user"),
-    storedVersions: (ids) => storedVersions(client, names, ids),
+    snapshots: createSnapshots(client, names, watermark),
+    digests: createDigests(slow, names),
+    watermark,
     refresh: shared(() => refresh(client, names), REFRESH_SPACING_MS),
   };
 }

@@ -1,10 +1,11 @@
 import type { Client, estypes } from "@elastic/elasticsearch";
-import { auditBucket, BucketDigest, profileDigest, type Source, type UserEvent } from "@quartet/contracts";
-import { isIndexMissing } from "./client.ts";
-import { fold } from "./fold.ts";
+import { auditBucket, type Source, type UserEvent } from "@quartet/contracts";
+import { Incomplete, isIndexMissing, statusOf, whole } from "./client.ts";
+import { indexedText } from "./fold.ts";
 import type { IndexNames } from "./indexes.ts";
+import { livingUsers } from "./query.ts";
 
-/** A user as it is indexed; of a tombstone only `id`, `deleted` and `bucket`. */
+/** A user as it is indexed; of a tombstone only `id`, `deleted` and `bucket`. The folded texts are not read back. */
 export interface UserDocument {
   id: string;
   deleted: boolean;
@@ -19,8 +20,6 @@ export interface UserDocument {
   country?: string | null;
   tags?: string[];
   revision?: number;
-  createdAt?: string;
-  updatedAt?: string;
 }
 
 export type Written = "applied" | "stale" | "retry" | { poison: string };
@@ -36,29 +35,29 @@ export class StoreAway extends Error {
   }
 }
 
+/** One bulk request is at most this large: Elasticsearch holds all of it in memory. */
 const BULK_BYTES = 4 * 1024 * 1024;
+const BULK_DOCUMENTS = 1000;
 
 export function toDocument(event: UserEvent): UserDocument {
   const id = event.data.id;
   const bucket = auditBucket(id);
   if (event.type === "quartet.user.tombstone.v1") return { id, deleted: true, bucket };
-  const { handle, displayName, bio, country, tags, revision, createdAt, updatedAt } = event.data;
+  const { handle, displayName, bio, country, tags, revision } = event.data;
   return {
     id,
     deleted: false,
     bucket,
     handle,
-    handleText: handle,
-    name: fold(displayName),
-    bioText: fold(bio),
-    tagText: tags.join(" "),
+    handleText: indexedText(handle),
+    name: indexedText(displayName),
+    bioText: indexedText(bio),
+    tagText: indexedText(tags.join(" ")),
     displayName,
     bio,
     country,
     tags,
     revision,
-    createdAt,
-    updatedAt,
   };
 }
 
@@ -83,8 +82,8 @@ export async function writeUsers(client: Client, names: IndexNames, events: User
   for (const event of events) {
     const action = { index: { _id: event.data.id, version: event.version as number, version_type: "external" } };
     const lines = [JSON.stringify(action), JSON.stringify(toDocument(event))];
-    const size = lines[0]!.length + lines[1]!.length * 2;
-    if (bytes + size > BULK_BYTES) await send();
+    const size = Buffer.byteLength(lines[0]!) + Buffer.byteLength(lines[1]!);
+    if (bytes + size > BULK_BYTES || operations.length >= 2 * BULK_DOCUMENTS) await send();
     operations.push(...lines);
     bytes += size;
   }
@@ -97,117 +96,92 @@ function verdictOf(item: Partial<Record<string, estypes.BulkResponseItem>>): Wri
   if (status === 200 || status === 201) return "applied";
   if (status === 409) return "stale";
   if (status === 404) throw new StoreAway("the index is missing", { indexMissing: true });
-  if (status === 429 || status >= 500) return "retry";
-  return { poison: `${error?.type ?? status}: ${error?.reason ?? "refused"}`.slice(0, 300) };
+  if (status === 429 || status >= 500 || error?.type === "cluster_block_exception") return "retry";
+  // Not the reason: it quotes the document, and a dead letter outlives an erasure.
+  return { poison: `Elasticsearch refuses it: ${error?.type ?? status}` };
 }
 
 /** Makes everything written so far visible to search. */
 export async function refresh(client: Client, names: IndexNames): Promise<void> {
-  await client.indices.refresh({ index: names.users });
+  const { _shards } = await client.indices.refresh({ index: names.users });
+  if (_shards && (_shards.failed > 0 || _shards.successful === 0)) throw new Incomplete("not every shard refreshed");
 }
 
-/** The versions that are stored (not necessarily visible yet), by user; of a user who is not there, -1. */
-export async function storedVersions(client: Client, names: IndexNames, ids: string[]): Promise<Map<string, number>> {
-  const answer = await client.mget({ index: names.users, ids, _source: false });
-  return new Map(answer.docs.map((doc) => [doc._id, "_version" in doc ? (doc._version ?? -1) : -1]));
+/** What is stored under an id, visible to search or not. */
+export interface Stored {
+  version: number;
+  deleted: boolean;
 }
 
-/** Those of the ids that are still somebody, as of this moment. */
-export async function living(client: Client, names: IndexNames, ids: string[]): Promise<Set<string>> {
-  if (ids.length === 0) return new Set();
-  const answer = await client.mget<UserDocument>({ index: names.users, ids, _source: ["deleted"] });
-  return new Set(answer.docs.filter((doc) => "_source" in doc && doc._source?.deleted === false).map((doc) => doc._id));
+/** What is stored under each of the ids at this moment; absent if nothing. Throws Incomplete while a shard is being recovered. */
+export async function stored(client: Client, names: IndexNames, ids: string[]): Promise<Map<string, Stored>> {
+  const found = new Map<string, Stored>();
+  if (ids.length === 0) return found;
+  const { docs } = await client.mget<UserDocument>({ index: names.users, ids, _source_includes: ["deleted"] });
+  for (const doc of docs) {
+    if ("error" in doc) throw new Incomplete(`${doc.error.type}`);
+    if (doc.found) found.set(doc._id, { version: doc._version ?? -1, deleted: doc._source?.deleted !== false });
+  }
+  return found;
 }
 
-/** How an erasure stands: the tombstone is there at least at this version, and search shows nobody. */
-export async function isErased(client: Client, names: IndexNames, id: string, version: number): Promise<boolean> {
-  const [stored] = (await client.mget<UserDocument>({ index: names.users, ids: [id], _source: ["deleted"] })).docs;
-  if (!stored || !("_source" in stored) || stored._source?.deleted !== true || (stored._version ?? -1) < version)
-    return false;
+/**
+ * Makes sure that an erased user is a tombstone, by writing it if the event has not come yet, and that searches see it. True once the store holds a
+ * tombstone of that version or above.
+ */
+export async function erase(client: Client, names: IndexNames, id: string, version: number): Promise<boolean> {
+  const isGone = async () => {
+    const held = (await stored(client, names, [id])).get(id);
+    return held?.deleted === true && held.version >= version;
+  };
+  if (!(await isGone())) {
+    try {
+      const document: UserDocument = { id, deleted: true, bucket: auditBucket(id) };
+      const external = { version, version_type: "external", require_alias: true } as const;
+      await client.index({ index: names.users, id, ...external, document });
+    } catch (error) {
+      if (statusOf(error) !== 409) throw error;
+      if (!(await isGone())) return false;
+    }
+  }
   await refresh(client, names);
-  const seen = await client.count({
-    index: names.users,
-    query: { bool: { filter: [{ term: { id } }, { term: { deleted: false } }] } },
-  });
-  return seen.count === 0;
+  return true;
 }
 
+/** How many users can be found. */
 export async function countLiving(client: Client, names: IndexNames): Promise<number> {
-  return (await client.count({ index: names.users, query: { term: { deleted: false } } })).count;
+  const answer = await client.search({
+    index: names.users,
+    allow_partial_search_results: false,
+    query: livingUsers(),
+    size: 0,
+    track_total_hits: true,
+  });
+  const { total } = whole(answer).hits;
+  return typeof total === "number" ? total : (total?.value ?? 0);
 }
 
-/** Says that everything `source` committed before `at` can be found. Never goes back. */
+const watermarkId = (source: Source) => `watermark-${source}`;
+
+/** Says, in the index itself, that everything `source` committed before `at` can be found in it. Never goes back. */
 export async function writeWatermark(client: Client, names: IndexNames, source: Source, at: Date): Promise<void> {
   try {
     await client.index({
-      index: names.watermarks,
-      id: source,
+      index: names.users,
+      id: watermarkId(source),
       version: at.getTime(),
       version_type: "external",
-      document: { at: at.toISOString() },
+      require_alias: true,
+      document: { note: { at: at.toISOString() } },
     });
   } catch (error) {
-    if ((error as { statusCode?: number }).statusCode !== 409) throw error;
+    if (statusOf(error) !== 409) throw error;
   }
 }
 
+/** Undefined while unknown: an index that is being filled. */
 export async function readWatermark(client: Client, names: IndexNames, source: Source): Promise<string | undefined> {
-  const answer = await client.get<{ at: string }>({ index: names.watermarks, id: source }, { ignore: [404] });
-  return answer._source?.at;
-}
-
-const DIGEST_PAGE = 2000;
-const DIGESTED = ["id", "handle", "displayName", "bio", "country", "tags", "revision"];
-
-/** Calls `each` for every live user of one bucket, or of all. Walks a snapshot, so writers do not disturb it. */
-async function walk(
-  client: Client,
-  names: IndexNames,
-  bucket: number | undefined,
-  each: (user: { id: string; digest: string; version: number }) => void,
-): Promise<void> {
-  const filter: estypes.QueryDslQueryContainer[] = [{ term: { deleted: false } }];
-  if (bucket !== undefined) filter.push({ term: { bucket } });
-  let { id: pit } = await client.openPointInTime({ index: names.users, keep_alive: "1m" });
-  try {
-    for (let after: estypes.SortResults | undefined; ; ) {
-      const page: estypes.SearchResponse<UserDocument> = await client.search<UserDocument>({
-        pit: { id: pit, keep_alive: "1m" },
-        size: DIGEST_PAGE,
-        query: { bool: { filter } },
-        sort: [{ id: "asc" }],
-        version: true,
-        track_total_hits: false,
-        _source: DIGESTED,
-        ...(after ? { search_after: after } : {}),
-      });
-      pit = page.pit_id ?? pit;
-      for (const hit of page.hits.hits) {
-        const { handle = "", displayName = "", bio = "", country = null, tags = [], revision = 0 } = hit._source ?? {};
-        const id = hit._id as string;
-        each({
-          id,
-          version: hit._version ?? 0,
-          digest: profileDigest({ id, handle, displayName, bio, country, tags, revision }),
-        });
-      }
-      if (page.hits.hits.length < DIGEST_PAGE) return;
-      after = page.hits.hits.at(-1)?.sort;
-    }
-  } finally {
-    await client.closePointInTime({ id: pit }).catch(() => {});
-  }
-}
-
-/** The digest of every audit bucket, computed from the documents as they are. */
-export async function digests(client: Client, names: IndexNames): Promise<{ count: number; digest: string }[]> {
-  const sums = Array.from({ length: 256 }, () => new BucketDigest());
-  await walk(client, names, undefined, ({ id, digest }) => sums[auditBucket(id)]!.add(id, digest));
-  return sums.map((sum) => sum.value());
-}
-
-export async function bucketUsers(client: Client, names: IndexNames, bucket: number) {
-  const users: { id: string; digest: string; version: number }[] = [];
-  await walk(client, names, bucket, (user) => users.push(user));
-  return users;
+  const id = watermarkId(source);
+  const answer = await client.get<{ note: { at: string } }>({ index: names.users, id }, { ignore: [404] });
+  return answer._source?.note.at;
 }

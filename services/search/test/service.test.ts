@@ -1,0 +1,31 @@
+import { afterAll, beforeAll, describe } from "vitest";
+import type { ServiceProcess } from "./process.ts";
+import { faults } from "./suites/faults.ts";
+import { freshness } from "./suites/freshness.ts";
+import { internal } from "./suites/internal.ts";
+import { paging } from "./suites/paging.ts";
+import { projection } from "./suites/projection.ts";
+import { relevance } from "./suites/relevance.ts";
+import { createWorld, type World } from "./world.ts";
+
+/** One Elasticsearch takes twenty seconds to start: all suites share it. */
+export interface Shared {
+  world: World;
+  service: ServiceProcess;
+}
+
+const shared = {} as Shared;
+
+beforeAll(async () => {
+  shared.world = await createWorld();
+  shared.service = await shared.world.start();
+});
+afterAll(() => shared.world?.dispose());
+
+describe("relevance", () => relevance(shared));
+describe("freshness", () => freshness(shared));
+describe("paging", () => paging(shared));
+describe("internal calls", () => internal(shared));
+describe("projection", () => projection(shared));
+// An engine starts again in some of them.
+describe("faults", { timeout: 300_000 }, () => faults(shared));
