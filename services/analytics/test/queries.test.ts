@@ -1,11 +1,11 @@
 import { createTestEngine, type TestEngine } from "@quartet/engines";
+import { eventually, type ServiceProcess, startService } from "@quartet/service/testing";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type ClickHouse, createClickHouse } from "../src/store/client.ts";
 import { areCounted, countFacts, type Fact, insertFacts } from "../src/store/facts.ts";
 import { migrate } from "../src/store/migrations.ts";
 import { counted, factLists, type Interval, model, NAMES, ranges } from "./model.ts";
-import { eventually, type ServiceProcess, startService } from "./process.ts";
 
 let engine: TestEngine;
 let clickhouse: ClickHouse;

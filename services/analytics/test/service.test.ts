@@ -1,6 +1,6 @@
 import { type ConsistencyToken, decodeToken, emit, encodeToken, factId, uuidv7 } from "@quartet/contracts";
+import { eventually, type ServiceProcess } from "@quartet/service/testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { eventually, type ServiceProcess } from "./process.ts";
 import { createWorld, settle, type World } from "./world.ts";
 
 let world: World;

@@ -1,7 +1,7 @@
 import { emit, type Outgoing, STREAMS } from "@quartet/contracts";
 import { createTestEngine, type TestEngine } from "@quartet/engines";
+import { eventually, type ServiceProcess, startService } from "@quartet/service/testing";
 import { connect, headers, type JetStreamManager, type NatsConnection, RetentionPolicy, StorageType } from "nats";
-import { eventually, type ServiceProcess, startService } from "./process.ts";
 
 const main = new URL("../src/main.ts", import.meta.url);
 

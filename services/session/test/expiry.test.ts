@@ -1,6 +1,6 @@
 import type { FactEvent } from "@quartet/contracts";
+import { eventually, type ServiceProcess } from "@quartet/service/testing";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { eventually, type ServiceProcess } from "./process.ts";
 import { createWorld, holds, introspect, logIn, newPerson, type Person, stateOf, type World } from "./world.ts";
 
 let world: World;

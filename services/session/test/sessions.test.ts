@@ -1,6 +1,6 @@
 import { emit, encodeToken, type FactEvent, uuidv7 } from "@quartet/contracts";
+import { eventually, type ServiceProcess } from "@quartet/service/testing";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { eventually, type ServiceProcess } from "./process.ts";
 import {
   asService,
   createWorld,

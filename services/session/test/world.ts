@@ -11,9 +11,9 @@ import {
   uuidv7,
 } from "@quartet/contracts";
 import { createTestEngine, type TestEngine } from "@quartet/engines";
+import { eventually, type ServiceProcess, startService } from "@quartet/service/testing";
 import { Redis } from "ioredis";
 import { connect, type NatsConnection, RetentionPolicy, StorageType } from "nats";
-import { eventually, type ServiceProcess, startService } from "./process.ts";
 
 const main = new URL("../src/main.ts", import.meta.url);
 export const PASSWORD = "correct horse battery";

@@ -81,6 +81,8 @@ const OUR_MISTAKE = new Set([
 ]);
 
 const INGEST_TIMEOUT_MS = 15_000;
+/** The longest that anything of the ingesting side may ask for: the client would cut a statement off by itself after this. */
+const LONGEST_MS = 70_000;
 
 export function createClickHouse(options: ClickHouseOptions): ClickHouse {
   const { pathname } = new URL(options.url);
@@ -106,7 +108,7 @@ export function createClickHouse(options: ClickHouseOptions): ClickHouse {
       clickhouse_settings: { ...common, ...settings },
     });
   const requests = connect({ max_execution_time: options.timeoutMs / 1000 - 0.1 }, options.timeoutMs + 1_000, 32);
-  const ingest = connect({}, INGEST_TIMEOUT_MS, 4);
+  const ingest = connect({}, LONGEST_MS, 4);
   const dependency = createDependency("clickhouse", {
     timeoutMs: options.timeoutMs,
     isFault: (error) => !(error instanceof HttpProblem) && !(error instanceof OurMistake),

@@ -4,6 +4,8 @@ import type { Logger, Metrics } from "@quartet/service";
 import { natsOptions } from "./nats.ts";
 
 const HEARTBEAT_MS = 500;
+/** A connection on which Redis owes an answer for so long is given up; the relay's longest wait for one is a second. */
+const SILENCE_MS = 8000;
 
 function toOutbox({ event, stream, subject, msgId, key }: Outgoing): OutboxEvent {
   return { id: event.id, stream, subject, msgId: msgId ?? undefined, key: key ?? "", payload: JSON.stringify(event) };
@@ -23,6 +25,7 @@ export function createSessionRelay(
   ]);
   return createRedisRelay({
     url: options.redisUrl,
+    redis: { socketTimeout: SILENCE_MS },
     prefix: options.prefix,
     nats: natsOptions(options.natsUrl, "session relay"),
     streams: { [STREAMS.FACTS.name]: { fence: false, headers: { "Content-Type": "application/cloudevents+json" } } },

@@ -103,7 +103,9 @@ export function sessionRoutes(app: Express, { redis, sessions, profiles, user, s
       }
       throw refused();
     } catch (error) {
-      await redis.run(() => sessions.settle(key, attempt, failed)).catch(() => {});
+      const settled = redis.run(() => sessions.settle(key, attempt, failed)).catch(() => {});
+      // The next guess must find this one counted; an outage has no time to wait for that.
+      if (failed) await settled;
       throw error;
     }
   });

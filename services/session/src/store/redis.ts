@@ -23,6 +23,8 @@ export function connectRedis(url: string, timeoutMs: number, onError: (error: Er
   const redis = new Redis(url, {
     commandTimeout: timeoutMs,
     connectTimeout: 1000,
+    // A host that vanished closes no connection, and TCP alone would hope for a quarter of an hour.
+    socketTimeout: 2 * timeoutMs,
     maxRetriesPerRequest: 0,
     enableOfflineQueue: false,
     retryStrategy: (attempt) => Math.min(50 * attempt, 500),
