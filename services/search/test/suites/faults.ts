@@ -55,9 +55,12 @@ export function faults(shared: Shared) {
   });
 
   it("fills an index that was deleted, and does not claim to be true meanwhile", async () => {
+    const many = Array.from({ length: 500 }, () => person({ displayName: "Wiederkehr" }));
+    const gone = change(person({ displayName: "Wiederkehr" }), { erased: true });
+    await shared.world.publish(...many, gone);
+    await seen(shared.service, ...many, gone);
     await shared.world.beat();
     const before = (await shared.service.get("/v1/search?limit=1")).body.total as number;
-    expect(before).toBeGreaterThan(5000);
     await shared.world.admin.indices.delete({ index: "t-users-v2" });
     const stop = new AbortController();
     const beating = (async () => {
@@ -78,7 +81,7 @@ export function faults(shared: Shared) {
       stop.abort();
       await beating;
     }
-    expect((await shared.service.get("/v1/search?q=garcia")).body.hits[0].handle).toBe("jgarcia");
+    expect((await shared.service.get("/v1/search?q=wiederkehr")).body.total).toBe(500);
   });
 
   it("fills an Elasticsearch that was wiped", async () => {
