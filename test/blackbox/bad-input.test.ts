@@ -23,6 +23,7 @@ const injections = [
   "(((",
   "\\",
   "{{7*7}}",
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: it is meant to be plain text
   "${jndi:ldap://x}",
   "a' UNION SELECT 1--",
   "\u202e",
