@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { ClickHouse } from "./client.ts";
+import { type ClickHouse, StoreUnavailable } from "./client.ts";
 import { ANONYMOUS } from "./facts.ts";
 
 /** How an erased person is remembered: by SHA-256 of the id, so that a late or repeated fact arrives anonymous. */
@@ -16,6 +16,8 @@ const NAMES_ERASED = `user_id != toUUID('${ANONYMOUS}') AND SHA256(toString(user
 
 const record = "INSERT INTO erased (user_hash) SELECT arrayJoin(arrayMap(h -> unhex(h), {hashes:Array(String)}))";
 const CHUNK = 500;
+/** How long a caller waits for a mutation, which rewrites every part that names the person. */
+const MUTATION_MS = 60_000;
 /** The sweep's pause while the store is down. */
 const RETRY_MS = 1_000;
 
@@ -75,7 +77,11 @@ export function createAnonymiser(clickhouse: ClickHouse): Anonymiser {
   let next: Promise<void> | undefined;
 
   const leftOvers = async (): Promise<boolean> => {
-    const rows = await clickhouse.read(`SELECT 1 FROM facts WHERE ${NAMES_ERASED} LIMIT 1`, {}, { timeoutMs: 60_000 });
+    const rows = await clickhouse.read(
+      `SELECT 1 FROM facts WHERE ${NAMES_ERASED} LIMIT 1`,
+      {},
+      { timeoutMs: MUTATION_MS },
+    );
     return rows.length > 0;
   };
   const unfinished = async (): Promise<number> => {
@@ -85,16 +91,18 @@ export function createAnonymiser(clickhouse: ClickHouse): Anonymiser {
     return row?.n ?? 0;
   };
   const once = async (): Promise<void> => {
+    const giveUpAt = performance.now() + MUTATION_MS;
     for (let pause = 100; await leftOvers(); pause = Math.min(pause * 2, 2_000)) {
       // One that outlasted its caller goes on in the engine; behind it, not beside it, comes at most one more.
       if ((await unfinished()) > 1) {
+        if (performance.now() > giveUpAt) throw new StoreUnavailable("earlier mutations of facts do not end");
         await sleep(pause);
         continue;
       }
       await clickhouse.execute(
         `ALTER TABLE facts UPDATE user_id = toUUID('${ANONYMOUS}'), properties = map() WHERE ${NAMES_ERASED}`,
         {},
-        { timeoutMs: 60_000, settings: { mutations_sync: "1" } },
+        { timeoutMs: MUTATION_MS, settings: { mutations_sync: "1" } },
       );
       if (await leftOvers()) await sleep(pause);
       else return;
