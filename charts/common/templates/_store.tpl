@@ -162,6 +162,39 @@ spec:
   resources:
     requests:
       storage: {{ $b.size }}
+---
+# Takes the claim at once: where volumes are made for their first pod, `helm --wait` would wait for a claim that nobody uses before the first night.
+apiVersion: batch/v1
+kind: Job
+metadata:
+  {{- include "common.metadata" (dict "ctx" .ctx "name" (printf "%s-volume-%s" $claim (list .image $b .ctx.Values.nodeSelector | toJson | sha256sum | trunc 8)) "component" "volume") | nindent 2 }}
+spec:
+  backoffLimit: 2
+  template:
+    metadata:
+      labels:
+        {{- include "common.selector" (dict "ctx" .ctx "component" "volume") | nindent 8 }}
+        quartet/owner: {{ .ctx.Chart.Name }}
+    spec:
+      restartPolicy: Never
+      automountServiceAccountToken: false
+      enableServiceLinks: false
+      securityContext:
+        {{- include "common.podSecurity" (dict "uid" .uid) | nindent 8 }}
+      containers:
+        - name: volume
+          image: {{ .image }}
+          imagePullPolicy: {{ .pullPolicy }}
+          command: [sh, -c, "touch /backup/.writable && ls -l /backup"]
+          resources:
+            {{- toYaml $b.resources | nindent 12 }}
+          securityContext:
+            {{- include "common.containerSecurity" .ctx | nindent 12 }}
+          volumeMounts:
+            - { name: backup, mountPath: /backup }
+      volumes:
+        - { name: backup, persistentVolumeClaim: { claimName: {{ $claim }} } }
+      {{- include "common.placement" .ctx | nindent 6 }}
 {{- end }}
 {{- range $verb := list "backup" "restore" }}
 ---
@@ -200,6 +233,10 @@ spec:
               command: {{ toJson (get $a $verb) }}
               env:
                 - { name: KEEP, value: {{ $b.keep | quote }} }
+                {{- if $a.ctx.Values.caSecret }}
+                - { name: NODE_EXTRA_CA_CERTS, value: /etc/quartet/ca/ca.crt }
+                - { name: PGSSLROOTCERT, value: /etc/quartet/ca/ca.crt }
+                {{- end }}
                 {{- $a.env | nindent 16 }}
               resources:
                 {{- toYaml $b.resources | nindent 16 }}
@@ -208,12 +245,18 @@ spec:
               volumeMounts:
                 - { name: backup, mountPath: /backup }
                 - { name: tmp, mountPath: /tmp }
+                {{- if $a.ctx.Values.caSecret }}
+                - { name: ca, mountPath: /etc/quartet/ca, readOnly: true }
+                {{- end }}
                 {{- with $a.mounts }}
                 {{- . | nindent 16 }}
                 {{- end }}
           volumes:
             - { name: backup, persistentVolumeClaim: { claimName: {{ $claim }} } }
-            - { name: tmp, emptyDir: { sizeLimit: 64Mi } }
+            - { name: tmp, emptyDir: {} }
+            {{- with $a.ctx.Values.caSecret }}
+            - { name: ca, secret: { secretName: {{ . }}, items: [{ key: ca.crt, path: ca.crt }] } }
+            {{- end }}
             {{- with $a.volumes }}
             {{- . | nindent 12 }}
             {{- end }}
