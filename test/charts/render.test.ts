@@ -1,0 +1,208 @@
+import { execFileSync } from "node:child_process";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { charts, type Obj, podOf, render } from "./helm.ts";
+
+const all = ["user", "session", "analytics", "search"].flatMap((s) => ["--set", `${s}.serviceMonitor.enabled=true`]);
+const backups = ["--set", "user.backup.enabled=true,analytics.backup.enabled=true"];
+const hpa = ["--set", "user.roles.api.hpa.enabled=true"];
+const external = ["--set", "store.mode=external,store.external.existingSecret=given,caSecret=authority"];
+const values = (...names: string[]) => names.flatMap((name) => ["-f", join(charts, name)]);
+const SERVICES = ["user", "session", "analytics", "search"];
+
+/** Every chart, mode and profile: name, chart, arguments. */
+const CASES: [string, string, string[]][] = [
+  ...[...SERVICES, "gateway", "nats"].map((c): [string, string, string[]] => [c, c, []]),
+  ...[...SERVICES, "gateway"].map((c): [string, string, string[]] => [`${c}, one process`, c, ["--set", "mode=all"]]),
+  ...SERVICES.map((c): [string, string, string[]] => [`${c}, external store`, c, external]),
+  ["nats, three members", "nats", ["--set", "replicas=3"]],
+  ["quartet", "quartet", []],
+  ["quartet with all options", "quartet", [...all, ...backups, ...hpa]],
+  ["quartet, light", "quartet", values("quartet/values-light.yaml")],
+  ["quartet, high availability", "quartet", values("quartet/values-ha.yaml")],
+  ["quartet without a registry", "quartet", values("quartet/values-light.yaml", "../k8s/lab-values.yaml")],
+];
+
+/** Groups and versions that no supported Kubernetes is about to drop. */
+const CURRENT = new Set(
+  "v1 apps/v1 batch/v1 policy/v1 autoscaling/v2 networking.k8s.io/v1 monitoring.coreos.com/v1".split(" "),
+);
+
+const matches = (labels: Record<string, string> = {}, selector: Record<string, string> = {}) =>
+  Object.entries(selector).every(([key, value]) => labels[key] === value);
+
+describe.each(CASES)("%s", (_name, chart, args) => {
+  const objects = render(chart, args);
+  const pods = objects.flatMap((o) => podOf(o) ?? []);
+
+  test("every pod satisfies Pod Security restricted, with a read-only root and no account token", () => {
+    expect(pods.length).toBeGreaterThan(0);
+    for (const { name, spec } of pods) {
+      expect(spec.securityContext, name).toMatchObject({
+        runAsNonRoot: true,
+        seccompProfile: { type: "RuntimeDefault" },
+      });
+      expect(spec.securityContext.runAsUser, name).toBeGreaterThan(0);
+      expect(spec.automountServiceAccountToken, name).toBe(false);
+      expect(spec.hostNetwork ?? spec.hostPID ?? spec.hostIPC, name).toBeUndefined();
+      for (const volume of spec.volumes ?? []) expect(volume, name).not.toHaveProperty("hostPath");
+      for (const container of [...(spec.initContainers ?? []), ...spec.containers]) {
+        expect(container.securityContext, name).toMatchObject({
+          allowPrivilegeEscalation: false,
+          readOnlyRootFilesystem: true,
+          capabilities: { drop: ["ALL"] },
+        });
+      }
+    }
+  });
+
+  test("every container has a pinned image, requests, and a memory limit", () => {
+    for (const { name, spec } of pods) {
+      for (const container of [...(spec.initContainers ?? []), ...spec.containers]) {
+        expect(container.image, name).toMatch(/^[^\s:]+(:\d+)?[^\s:]*:[\w.-]+$/);
+        expect(container.image, name).not.toMatch(/:latest$/);
+        expect(container.resources, name).toMatchObject({
+          requests: { cpu: expect.any(String), memory: expect.any(String) },
+          limits: { memory: expect.any(String) },
+        });
+      }
+    }
+  });
+
+  test("what runs for ever has three probes", () => {
+    for (const o of objects.filter((o) => ["Deployment", "StatefulSet"].includes(o.kind))) {
+      for (const container of o.spec.template.spec.containers) {
+        for (const probe of ["startupProbe", "readinessProbe", "livenessProbe"]) {
+          expect(container[probe], `${o.metadata.name} ${probe}`).toBeDefined();
+        }
+      }
+    }
+  });
+
+  test("no object has an API that is on its way out, and no two have one name", () => {
+    for (const o of objects) expect(CURRENT, `${o.kind} ${o.apiVersion}`).toContain(o.apiVersion);
+    const names = objects.map((o) => `${o.kind}/${o.metadata.name}`);
+    expect(names).toEqual([...new Set(names)]);
+  });
+
+  test("every policy, Service and budget is about pods that exist; every pod is covered both ways", () => {
+    const labels = pods.map((pod) => pod.labels ?? {});
+    // A test pod is an object itself, so its labels are its own.
+    const selects = (o: Obj) =>
+      o.kind === "NetworkPolicy"
+        ? o.spec.podSelector.matchLabels
+        : o.kind === "Service"
+          ? o.spec.selector
+          : o.kind === "PodDisruptionBudget"
+            ? o.spec.selector.matchLabels
+            : undefined;
+    for (const o of objects) {
+      const selector = selects(o);
+      // The message broker has a policy for a test that a later chart may bring.
+      if (!selector || selector["quartet/test"] === "nats") continue;
+      expect(
+        labels.some((l) => matches(l, selector)),
+        `${o.kind}/${o.metadata.name} selects nothing`,
+      ).toBe(true);
+    }
+    const policies = objects.filter((o) => o.kind === "NetworkPolicy");
+    for (const policy of policies) expect(policy.spec.policyTypes).toEqual(["Ingress", "Egress"]);
+    for (const { name, labels: l } of pods) {
+      expect(
+        policies.some((p) => matches(l, p.spec.podSelector.matchLabels)),
+        `${name} has no policy`,
+      ).toBe(true);
+    }
+  });
+});
+
+test("in the umbrella every peer that a policy names is a pod of the release", () => {
+  const objects = render("quartet", backups);
+  const labels = objects.flatMap((o) => podOf(o)?.labels ?? []);
+  for (const policy of objects.filter((o) => o.kind === "NetworkPolicy")) {
+    const rules = [...(policy.spec.ingress ?? []), ...(policy.spec.egress ?? [])];
+    for (const peer of rules.flatMap((rule) => [...(rule.from ?? []), ...(rule.to ?? [])])) {
+      const selector = peer.podSelector?.matchLabels;
+      if (!selector || selector["app.kubernetes.io/name"] === "prometheus" || selector["quartet/test"] === "nats")
+        continue;
+      expect(
+        labels.some((l) => matches(l, selector)),
+        `${policy.metadata.name} names ${JSON.stringify(selector)}`,
+      ).toBe(true);
+    }
+  }
+});
+
+test("only the service itself and its backups may connect to its store", () => {
+  const objects = render("quartet");
+  for (const service of SERVICES) {
+    const policy = objects.find((o) => o.kind === "NetworkPolicy" && o.metadata.name === `quartet-${service}-store`);
+    const from = policy.spec.ingress.flatMap((rule: Obj) => rule.from);
+    const instance = { "app.kubernetes.io/instance": "quartet" };
+    expect(from).toEqual([{ podSelector: { matchLabels: { "quartet/service": service, ...instance } } }]);
+    expect(policy.spec.egress).toBeUndefined();
+  }
+});
+
+test("the environment names Secrets and Services that the release has", () => {
+  const objects = render("quartet");
+  const names = (kind: string) => new Set(objects.filter((o) => o.kind === kind).map((o) => o.metadata.name));
+  const [secrets, services] = [names("Secret"), names("Service")];
+  for (const { name, spec } of objects.flatMap((o) => podOf(o) ?? [])) {
+    for (const variable of spec.containers.flatMap((c: Obj) => c.env ?? [])) {
+      const secret = variable.valueFrom?.secretKeyRef?.name;
+      if (secret) expect(secrets, `${name} ${variable.name}`).toContain(secret);
+      const host = /^\w+:\/\/(?:[^@/]*@)?([\w-]+)/.exec(variable.value ?? "")?.[1];
+      if (host && variable.name.endsWith("_URL")) expect(services, `${name} ${variable.name}`).toContain(host);
+    }
+  }
+});
+
+test("made Secrets are kept, and none is made where one is given", () => {
+  for (const secret of render("quartet").filter((o) => o.kind === "Secret")) {
+    expect(secret.metadata.annotations, secret.metadata.name).toMatchObject({ "helm.sh/resource-policy": "keep" });
+  }
+  for (const service of SERVICES) {
+    const given = render(service, [...external, "--set", "internal.existingSecret=shared,nats.existingSecret=broker"]);
+    expect(given.filter((o) => ["Secret", "StatefulSet"].includes(o.kind))).toEqual([]);
+    const [container] = podOf(given.find((o) => o.kind === "Deployment"))!.spec.containers;
+    const used = container.env.flatMap((v: Obj) => v.valueFrom?.secretKeyRef?.name ?? []);
+    expect(new Set(used)).toEqual(new Set(["shared", "broker", "given"]));
+    expect(container.env).toContainEqual({ name: "NODE_EXTRA_CA_CERTS", value: "/etc/quartet/ca/ca.crt" });
+  }
+});
+
+test("the memory limits of the light profile add up to less than 5 GiB", () => {
+  const mib = (s: string) => (s.endsWith("Gi") ? 1024 : 1) * Number.parseInt(s, 10);
+  const running = render("quartet", values("quartet/values-light.yaml")).filter((o) =>
+    ["Deployment", "StatefulSet"].includes(o.kind),
+  );
+  const sum = running
+    .flatMap((o) => o.spec.template.spec.containers.map((c: Obj) => mib(c.resources.limits.memory)))
+    .reduce((a: number, b: number) => a + b, 0);
+  expect(sum).toBeLessThan(5 * 1024);
+});
+
+test.each([
+  ["user", "mode=both", /mode/],
+  ["user", "roles.api.replicas=many", /replicas/],
+  ["user", "store.mode=cloud", /mode/],
+  ["user", "replcas=2", /replcas/],
+  ["session", "image.pullPolicy=Sometimes", /pullPolicy/],
+  ["analytics", "image.tag=latest", /tag/],
+  ["search", "store.standalone.security.enabled=perhaps", /enabled/],
+  ["gateway", "service.nodePort=80", /nodePort/],
+  ["nats", "replicas=2", /replicas/],
+  ["quartet", "sesion.mode=all", /sesion/],
+  ["quartet", "search.logLevel=loud", /logLevel/],
+])("%s refuses %s by name", (chart, value, name) => {
+  expect(() => render(chart, ["--set", value])).toThrow(name);
+});
+
+test("an external store without a Secret is refused by name", () => {
+  expect(() => render("user", ["--set", "store.mode=external"])).toThrow(/store\.external\.existingSecret/);
+});
+
+test("schemas and pages are what values.yaml says", () => {
+  execFileSync(process.execPath, [join(charts, "generate.ts"), "--check"], { stdio: "pipe" });
+});
