@@ -38,7 +38,6 @@ export function findHelm(): string {
 }
 
 /** A Kubernetes object. */
-// biome-ignore lint/suspicious/noExplicitAny: rendered objects are of every kind
 export type Obj = any;
 
 /** What `helm template` makes of a chart. Throws an Error with Helm's message. */

@@ -118,7 +118,7 @@ describe.each(CASES)("%s", (_name, chart, args) => {
 
 test("in the umbrella every peer that a policy names is a pod of the release", () => {
   const objects = render("quartet", backups);
-  const labels = objects.flatMap((o) => podOf(o)?.labels ?? []);
+  const labels = objects.flatMap((o) => (podOf(o) ? [podOf(o)!.labels] : []));
   for (const policy of objects.filter((o) => o.kind === "NetworkPolicy")) {
     const rules = [...(policy.spec.ingress ?? []), ...(policy.spec.egress ?? [])];
     for (const peer of rules.flatMap((rule) => [...(rule.from ?? []), ...(rule.to ?? [])])) {
