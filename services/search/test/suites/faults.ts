@@ -84,16 +84,6 @@ export function faults(shared: Shared) {
     expect((await shared.service.get("/v1/search?q=wiederkehr")).body.total).toBe(500);
   });
 
-  it("fills an Elasticsearch that was wiped", async () => {
-    const before = (await shared.service.get("/v1/search?limit=1")).body.total as number;
-    await shared.world.elasticsearch.wipe();
-    await shared.world.elasticsearch.start();
-    await eventually(async () => (await shared.service.get("/v1/search?limit=1")).body.total === before);
-    const gone = await shared.world.admin.search({ index: "t-users", query: { term: { deleted: true } } });
-    expect(gone.hits.hits.length).toBeGreaterThan(0);
-    expect(await shared.service.ready()).toBe(true);
-  });
-
   it("ends in order", async () => {
     expect(await shared.service.stop()).toBe(0);
   });

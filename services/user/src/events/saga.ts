@@ -77,7 +77,7 @@ async function advance(options: SagaOptions, row: ErasureRow): Promise<void> {
     // A participant that does not answer must not hold the others back.
     const asked = await Promise.allSettled([ask("session"), ask("search")]);
     // Session's last facts and our own have to be on the stream before Analytics can say that it has counted them all.
-    if (confirmed.session && (await erasureIsRelayed(broker, row.user_id))) await ask("analytics");
+    if (confirmed.session && (await erasureIsRelayed(broker, row.user_id, row.requested_at))) await ask("analytics");
     if (confirmed.session && confirmed.search && confirmed.analytics) {
       await clear(options, row);
       await completeErasure(db, row.id, SWEEP_SECONDS);
@@ -107,8 +107,9 @@ async function isErasedAt({ peers }: SagaOptions, participant: Participant, row:
   return (answer.body as { state: string }).state === "complete";
 }
 
-/** The outbox rows, the facts and the dead letters that still name the person. */
+/** Removes the outbox rows, the facts and the dead letters that still name the person. Throws if any is left. */
 async function clear({ db, broker }: SagaOptions, row: ErasureRow): Promise<void> {
   await deleteRetainedRows(db, row.user_id);
-  await purgePerson(broker, row.user_id);
+  const { left } = await purgePerson(broker, row.user_id);
+  if (left > 0) throw new Error(`${left} messages that name the person came in meanwhile`);
 }

@@ -5,6 +5,8 @@ import type { Logger } from "@quartet/service";
 import { DiscardPolicy, type JetStreamManager, NatsError, RetentionPolicy, StorageType, type StreamConfig } from "nats";
 
 const NANOS = 1e9;
+/** After this the fact of an erasure may have left FACTS by age. */
+const LONG_AGO_MS = 24 * 3_600_000;
 const CHECK_EVERY_MS = 2_000;
 
 function configOf(definition: StreamDefinition, replicas: number): Partial<StreamConfig> & { name: string } {
@@ -87,8 +89,12 @@ function hasNone(error: unknown): boolean {
   return error instanceof NatsError && error.api_error?.err_code === 10037;
 }
 
-/** Whether FACTS has the fact of this erasure: then the relay has passed everything this service ever said of the person. */
-export async function erasureIsRelayed(broker: Broker, userId: string): Promise<boolean> {
+/**
+ * Whether FACTS has the fact of this erasure: then the relay has passed everything this service ever said of the person. FACTS keeps it for days only; of
+ * an erasure that is old the tombstone on USERS, which the same transaction wrote and which stays, is proof enough.
+ */
+export async function erasureIsRelayed(broker: Broker, userId: string, requestedAt: Date): Promise<boolean> {
+  if (Date.now() - requestedAt.getTime() > LONG_AGO_MS) return (await findErasedUsers(broker, [userId])).length > 0;
   const jsm = await broker.require().jetstreamManager({ checkAPI: false, timeout: 2000 });
   try {
     await jsm.streams.getMessage(STREAMS.FACTS.name, { last_by_subj: subjects.fact("user", "erased", userId) });
@@ -116,12 +122,17 @@ export async function findErasedUsers(broker: Broker, ids: string[]): Promise<st
   return erased.flat();
 }
 
-/** Removes every fact and every dead letter that names the person. Returns how many there were. */
-export async function purgePerson(broker: Broker, userId: string): Promise<number> {
+/** Removes every fact and every dead letter that names the person, and looks whether any is left. */
+export async function purgePerson(broker: Broker, userId: string): Promise<{ left: number }> {
   const jsm = await broker.require().jetstreamManager({ checkAPI: false, timeout: 5000 });
+  const purge = async (stream: string, filter: string): Promise<number> => {
+    await jsm.streams.purge(stream, { filter });
+    const { state } = await jsm.streams.info(stream, { subjects_filter: filter });
+    return Object.values(state.subjects ?? {}).reduce((sum, n) => sum + n, 0);
+  };
   const [facts, dead] = await Promise.all([
-    jsm.streams.purge(STREAMS.FACTS.name, { filter: subjects.factsOf(userId) }),
-    jsm.streams.purge(STREAMS.DEAD.name, { filter: subjects.deadOf(userId) }),
+    purge(STREAMS.FACTS.name, subjects.factsOf(userId)),
+    purge(STREAMS.DEAD.name, subjects.deadOf(userId)),
   ]);
-  return facts.purged + dead.purged;
+  return { left: facts + dead };
 }
