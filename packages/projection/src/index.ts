@@ -11,6 +11,7 @@ export {
 } from "./errors.ts";
 export { type Folded, latestPerKey } from "./fold.ts";
 export { ackFloor, resetConsumer } from "./jsapi.ts";
+export { pacer } from "./pace.ts";
 export { DEAD as DEAD_LETTER_HEADERS } from "./parking.ts";
 export { createProjector } from "./projector.ts";
 export type {

@@ -4,6 +4,7 @@ import {
   type Item,
   PoisonMessage,
   type Projector,
+  pacer,
   StoreUnavailable,
   type Verdict,
 } from "@quartet/projection";
@@ -21,6 +22,8 @@ export interface FactStore {
   ping(): Promise<void>;
 }
 
+/** Every insert is a part that is fsynced and merged. */
+const BATCH_SPACING_MS = 100;
 const EARLIEST = 0;
 const LATEST = Date.UTC(2200, 0, 1);
 
@@ -97,6 +100,7 @@ export function createFactProjector(
     }
   };
 
+  const turn = pacer(BATCH_SPACING_MS);
   return createProjector<QuartetEvent>({
     nats: natsSource(natsUrl, "analytics projector"),
     stream: STREAMS.FACTS.name,
@@ -113,7 +117,10 @@ export function createFactProjector(
       if ((event.data.userId ?? "-") !== named) throw new PoisonMessage("subject and person differ");
       return event;
     },
-    apply: (batch) => guarded(() => applyFacts(store, batch)),
+    async apply(batch) {
+      await turn();
+      return guarded(() => applyFacts(store, batch));
+    },
     heartbeat: { onWatermark: (source, at) => guarded(() => store.writeWatermark(source as Source, at)) },
     probe: () => guarded(() => store.ping()),
     batch: { max: 10_000, maxBytes: 16 * 1024 * 1024 },

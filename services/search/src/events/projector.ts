@@ -15,6 +15,7 @@ import {
   latestPerKey,
   PoisonMessage,
   type Projector,
+  pacer,
   resetConsumer,
   StoreUnavailable,
   type Verdict,
@@ -30,6 +31,8 @@ export interface UserIndex {
   ping(): Promise<void>;
 }
 
+/** Every bulk request is fsynced. */
+const BATCH_SPACING_MS = 60;
 const { stream, durable: consumer } = CONSUMERS.search;
 
 /** The connection for looking and for starting over. */
@@ -73,6 +76,7 @@ export function createUserProjector(
     }
   };
 
+  const turn = pacer(BATCH_SPACING_MS);
   return createProjector<QuartetEvent>({
     nats: { url: natsUrl, name: "search projector", inboxPrefix: inboxPrefix("search") },
     stream: STREAMS.USERS.name,
@@ -87,6 +91,7 @@ export function createUserProjector(
       return event;
     },
     async apply(batch) {
+      await turn();
       const folded = latestPerKey(
         batch,
         (e) => e.subject,
