@@ -12,5 +12,6 @@ export { latencyBuckets, type Metrics, metrics } from "./metrics.ts";
 export * from "./peer.ts";
 export * from "./problem.ts";
 export * from "./process.ts";
+export { projectionMetrics } from "./projection-metrics.ts";
 export * from "./tracing.ts";
 export * from "./worker.ts";

@@ -8,7 +8,7 @@ import {
   StoreUnavailable,
   type Verdict,
 } from "@quartet/projection";
-import type { Logger, Metrics } from "@quartet/service";
+import { type Logger, type Metrics, projectionMetrics } from "@quartet/service";
 import type { Fact } from "../store/facts.ts";
 import { natsSource } from "./nats.ts";
 
@@ -80,16 +80,6 @@ export function createFactProjector(
   store: FactStore,
   { logger, metrics }: { logger: Logger; metrics: Metrics },
 ): Projector {
-  const labels = ["consumer"] as const;
-  const applied = metrics.counter("quartet_projection_events_total", "Events settled", labels);
-  const seconds = metrics.histogram("quartet_projection_apply_seconds", "Time to settle a batch", labels);
-  const dead = metrics.counter("quartet_projection_dead_letters_total", "Messages parked on DEAD", labels);
-  const retried = metrics.counter("quartet_projection_retries_total", "Items given back for a later delivery", labels);
-  const lag = metrics.gauge("quartet_projection_lag_messages", "Undelivered and unacknowledged messages", labels);
-  const staleness = metrics.gauge("quartet_projection_staleness_seconds", "Age of the watermark", [
-    "consumer",
-    "source",
-  ]);
   const consumer = CONSUMERS.analytics.durable;
 
   const guarded = async <T>(work: () => Promise<T>): Promise<T> => {
@@ -126,15 +116,6 @@ export function createFactProjector(
     batch: { max: 10_000, maxBytes: 16 * 1024 * 1024 },
     maxAckPending: 40_000,
     logger,
-    metrics: {
-      batch: (n, ms) => {
-        applied.inc({ consumer }, n);
-        seconds.observe({ consumer }, ms / 1000);
-      },
-      dead: (n) => dead.inc({ consumer }, n),
-      retry: (n) => retried.inc({ consumer }, n),
-      lag: (n) => lag.set({ consumer }, n),
-      staleness: (source, s) => staleness.set({ consumer, source }, s),
-    },
+    metrics: projectionMetrics(metrics, consumer),
   });
 }

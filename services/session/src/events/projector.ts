@@ -9,7 +9,7 @@ import {
   type UserEvent,
 } from "@quartet/contracts";
 import { createProjector, latestPerKey, PoisonMessage, type Projector, StoreUnavailable } from "@quartet/projection";
-import type { Logger, Metrics } from "@quartet/service";
+import { type Logger, type Metrics, projectionMetrics } from "@quartet/service";
 
 export interface SessionProjection {
   apply(events: UserEvent[]): Promise<void>;
@@ -24,16 +24,6 @@ export function createSessionProjector(
   store: SessionProjection,
   { logger, metrics }: { logger: Logger; metrics: Metrics },
 ): Projector {
-  const labels = ["consumer"] as const;
-  const applied = metrics.counter("quartet_projection_events_total", "Events settled", labels);
-  const seconds = metrics.histogram("quartet_projection_apply_seconds", "Time to settle a batch", labels);
-  const dead = metrics.counter("quartet_projection_dead_letters_total", "Messages parked on DEAD", labels);
-  const retried = metrics.counter("quartet_projection_retries_total", "Items given back for a later delivery", labels);
-  const lag = metrics.gauge("quartet_projection_lag_messages", "Undelivered and unacknowledged messages", labels);
-  const staleness = metrics.gauge("quartet_projection_staleness_seconds", "Age of the watermark", [
-    "consumer",
-    "source",
-  ]);
   const consumer = CONSUMERS.session.durable;
 
   const guarded = async <T>(work: () => Promise<T>): Promise<T> => {
@@ -70,15 +60,6 @@ export function createSessionProjector(
     heartbeat: { onWatermark: (source, at) => guarded(() => store.moveWatermark(source as Source, at)) },
     probe: () => guarded(() => store.ping()),
     logger,
-    metrics: {
-      batch: (n, ms) => {
-        applied.inc({ consumer }, n);
-        seconds.observe({ consumer }, ms / 1000);
-      },
-      dead: (n) => dead.inc({ consumer }, n),
-      retry: (n) => retried.inc({ consumer }, n),
-      lag: (n) => lag.set({ consumer }, n),
-      staleness: (source, s) => staleness.set({ consumer, source }, s),
-    },
+    metrics: projectionMetrics(metrics, consumer),
   });
 }
