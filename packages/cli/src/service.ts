@@ -8,6 +8,18 @@ export const ROOT = resolve(import.meta.dirname, "../../..");
 export const SERVICE_NAMES = ["user", "session", "analytics", "search", "gateway"] as const;
 export type ServiceName = (typeof SERVICE_NAMES)[number];
 
+export const ROLES = ["api", "relay", "projector"] as const;
+export type Role = (typeof ROLES)[number];
+
+/** The roles each service has, where every role is a process of its own. */
+export const SERVICE_ROLES: Record<ServiceName, readonly Role[]> = {
+  user: ["api", "relay"],
+  session: ["api", "relay", "projector"],
+  analytics: ["api", "projector"],
+  search: ["api", "projector"],
+  gateway: ["api"],
+};
+
 /** Default public ports; `/readyz` is served 1000 above. */
 export const SERVICE_PORTS: Record<ServiceName, number> = {
   gateway: 8080,
@@ -29,6 +41,8 @@ export interface ServiceOptions {
   port: number;
   adminPort: number;
   env: NodeJS.ProcessEnv;
+  /** One role alone; absent: all of them. The process that serves the API has the service's own name, the others `<service>-<role>`. */
+  role?: Role;
 }
 
 /** Thrown when a service ended before it answered, or did not answer in time; carries the end of its log. */
@@ -38,18 +52,21 @@ export class ServiceStartError extends Error {
 
 /** One service as a local process, with the life cycle of an engine. */
 export class ServiceProcess {
-  readonly name: ServiceName;
+  readonly name: string;
+  readonly #service: ServiceName;
   readonly port: number;
   readonly adminPort: number;
   readonly #env: NodeJS.ProcessEnv;
   readonly #process: ManagedProcess;
 
   constructor(name: ServiceName, options: ServiceOptions) {
-    this.name = name;
+    const { role } = options;
+    this.#service = name;
+    this.name = role === undefined || role === "api" ? name : `${name}-${role}`;
     this.port = options.port;
     this.adminPort = options.adminPort;
-    this.#env = options.env;
-    this.#process = new ManagedProcess(options.home, name);
+    this.#env = role === undefined ? options.env : { ...options.env, ROLE: role };
+    this.#process = new ManagedProcess(options.home, this.name);
   }
 
   get pid(): number | undefined {
@@ -67,7 +84,7 @@ export class ServiceProcess {
   /** Starts it and returns once it is alive; whether its store is there is another question (`isReady`). */
   async start(): Promise<void> {
     if (this.#process.running) return;
-    const main = `services/${this.name}/src/main.ts`;
+    const main = `services/${this.#service}/src/main.ts`;
     if (!existsSync(join(ROOT, main))) throw new ServiceStartError(`${main} does not exist`);
     const { ended } = await this.#process.launch({
       command: [process.execPath, `--max-old-space-size=${HEAP_MB}`, main],

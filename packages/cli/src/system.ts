@@ -10,7 +10,7 @@ import {
 } from "@quartet/engines";
 import { UsageError } from "./client.ts";
 import { operatorToken, type RunFile } from "./home.ts";
-import { SERVICE_NAMES, SERVICE_PORTS, type ServiceName, ServiceProcess } from "./service.ts";
+import { SERVICE_NAMES, SERVICE_PORTS, SERVICE_ROLES, type ServiceName, ServiceProcess } from "./service.ts";
 
 /** Which engines a service talks to. */
 const NEEDS: Record<ServiceName, EngineName[]> = {
@@ -54,7 +54,25 @@ export function localEngines(home: string): Engine[] {
   );
 }
 
-export type ServicePorts = Record<ServiceName, { port: number; adminPort: number }>;
+/** `QUARTET_ROLES=split`: every role of a service is a process of its own, as in a cluster; else one process has all of a service's roles. */
+function splitRoles(): boolean {
+  return process.env.QUARTET_ROLES === "split";
+}
+
+/**
+ * Where the services reach an engine: its own address, or what `QUARTET_VIA_<ENGINE>=host:port` names, so that something that can cut or slow the
+ * connection may stand between.
+ */
+function reachedVia(engine: EngineName, url: string): string {
+  const via = process.env[`QUARTET_VIA_${engine.toUpperCase()}`];
+  return via ? url.replace(/@[^@/]+(?=\/|$)/, `@${via}`) : url;
+}
+
+interface Ports {
+  port: number;
+  adminPort: number;
+}
+export type ServicePorts = Record<ServiceName, Ports & { roles: Record<string, Ports> }>;
 
 /** Chooses the services' ports. Throws UsageError if PORT was given and is taken. */
 export async function choosePorts(): Promise<ServicePorts> {
@@ -77,7 +95,13 @@ export async function choosePorts(): Promise<ServicePorts> {
   for (const name of SERVICE_NAMES.toReversed()) {
     const usual = randomPorts() ? undefined : SERVICE_PORTS[name];
     const port = await choose(name === "gateway" && given !== undefined ? Number(given) : usual);
-    ports[name] = { port, adminPort: await choose(port + 1000 < 65_536 ? port + 1000 : port - 1000) };
+    ports[name] = { port, adminPort: await choose(port + 1000 < 65_536 ? port + 1000 : port - 1000), roles: {} };
+  }
+  for (const name of splitRoles() ? SERVICE_NAMES : []) {
+    for (const role of SERVICE_ROLES[name]) {
+      if (role !== "api")
+        ports[name].roles[role] = { port: await choose(undefined), adminPort: await choose(undefined) };
+    }
   }
   return ports;
 }
@@ -108,7 +132,11 @@ export function assemble(home: string, engines: Engine[], ports: ServicePorts): 
       INTERNAL_SECRET: secret,
       ...(name === "gateway" ? { QUARTET_OPERATOR_TOKEN: token } : {}),
     };
-    return new ServiceProcess(name, { home, ...ports[name], env });
+    const { port, adminPort, roles } = ports[name];
+    if (!splitRoles()) return [new ServiceProcess(name, { home, port, adminPort, env })];
+    return SERVICE_ROLES[name].map((role) => {
+      return new ServiceProcess(name, { home, ...(roles[role] ?? { port, adminPort }), env, role });
+    });
   });
   const url = `http://127.0.0.1:${ports.gateway.port}`;
   const startedAt = new Date().toISOString();

@@ -51,6 +51,8 @@ export interface PublisherOptions {
   ackTimeoutMs: number;
   /** Of the NATS user, where it may not listen to `_INBOX.>`. */
   inboxPrefix: string | undefined;
+  /** For experiments that must notice it: of every so many events one is not sent and counts as acknowledged. */
+  dropEvery?: number | undefined;
   metrics: RelayMetrics | undefined;
   /** After one or more acks. */
   onProgress(): void;
@@ -72,6 +74,7 @@ export class Publisher {
   /** Every publish with a smaller index is acknowledged. */
   acked = 0;
   bytes = 0;
+  #seen = 0;
   readonly #nc: NatsConnection;
   readonly #options: PublisherOptions;
   readonly #streams = new Map<string, StreamCursor>();
@@ -114,6 +117,11 @@ export class Publisher {
     const stream = this.#streams.get(event.stream);
     if (!stream) throw this.#fail(new PoisonEventError(event, `stream ${event.stream} is not configured`));
     const index = this.next;
+    this.#seen++;
+    if (this.#options.dropEvery && this.#seen % this.#options.dropEvery === 0) {
+      if (this.acked === this.next) this.acked++;
+      return this.next++;
+    }
     try {
       this.#nc.publish(event.subject, event.payload, {
         reply: this.#reply + index.toString(36),
@@ -261,6 +269,7 @@ export function createPublisher(
     windowBytes: relay.windowBytes ?? 32 * 1024 * 1024,
     ackTimeoutMs: relay.ackTimeoutMs ?? 5_000,
     inboxPrefix,
+    dropEvery: relay.unsafe?.dropEvery,
     metrics: {
       published: (stream, seconds) => {
         counts.published++;

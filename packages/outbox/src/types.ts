@@ -87,7 +87,12 @@ export interface CommonRelayOptions {
   /** Longest pause between two attempts. Default 2000. */
   maxBackoffMs?: number;
   /** Mutations that a chaos test must be able to catch. Never in production. */
-  unsafe?: { confirmBeforeAck?: boolean };
+  unsafe?: {
+    /** Confirm to the store what JetStream has not acknowledged. */
+    confirmBeforeAck?: boolean;
+    /** Of every so many events one counts as acknowledged and is not sent. */
+    dropEvery?: number;
+  };
 }
 
 export interface RelayStatus {

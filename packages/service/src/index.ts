@@ -15,3 +15,4 @@ export * from "./process.ts";
 export { projectionMetrics } from "./projection-metrics.ts";
 export * from "./tracing.ts";
 export * from "./worker.ts";
+export { DROP_EVERY, readUnsafe, UNSAFE, UnknownUnsafeSwitch, type UnsafeSwitch, unsafe } from "./unsafe.ts";

@@ -3,6 +3,7 @@ import { startAdmin } from "./admin.ts";
 import { type Listening, listen } from "./listen.ts";
 import { createLogger, type Logger } from "./logger.ts";
 import { startTracing, stopTracing } from "./tracing.ts";
+import { UNSAFE, unsafe } from "./unsafe.ts";
 import type { Worker } from "./worker.ts";
 
 /** What `start` makes of a process. It must not wait for a store: a process starts with its stores down and is not ready until they are up. */
@@ -34,6 +35,7 @@ export interface ProcessOptions {
 export async function runProcess(options: ProcessOptions): Promise<void> {
   const { name, config, graceMs = 10_000 } = options;
   const logger = createLogger(name, config.LOG_LEVEL);
+  for (const name of unsafe) logger.error({ unsafe: name }, `UNSAFE, by QUARTET_UNSAFE: ${UNSAFE[name]}`);
   const die = (message: string) => (err: unknown) => {
     logger.fatal({ err }, message);
     process.exit(1);

@@ -8,7 +8,7 @@ import {
   StoreUnavailable,
   type Verdict,
 } from "@quartet/projection";
-import { type Logger, type Metrics, projectionMetrics } from "@quartet/service";
+import { type Logger, type Metrics, projectionMetrics, unsafe } from "@quartet/service";
 import type { Fact } from "../store/facts.ts";
 import { natsSource } from "./nats.ts";
 
@@ -115,6 +115,7 @@ export function createFactProjector(
     probe: () => guarded(() => store.ping()),
     batch: { max: 10_000, maxBytes: 16 * 1024 * 1024 },
     maxAckPending: 40_000,
+    unsafe: { ackBeforeApply: unsafe.has("ack-before-flush") },
     logger,
     metrics: projectionMetrics(metrics, consumer),
   });

@@ -20,7 +20,7 @@ import {
   StoreUnavailable,
   type Verdict,
 } from "@quartet/projection";
-import { type Logger, type Metrics, projectionMetrics } from "@quartet/service";
+import { type Logger, type Metrics, projectionMetrics, unsafe } from "@quartet/service";
 
 /** What the projector asks of the store. */
 export interface UserIndex {
@@ -93,6 +93,7 @@ export function createUserProjector(
     heartbeat: { onWatermark: (source, at) => guarded(() => index.writeWatermark(source as Source, at)) },
     probe: () => guarded(() => index.ping()),
     batch: { max: 2000, maxBytes: 8 * 1024 * 1024 },
+    unsafe: { ackBeforeApply: unsafe.has("ack-before-flush") },
     logger,
     metrics: projectionMetrics(metrics, consumer),
   });

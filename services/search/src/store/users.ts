@@ -1,5 +1,6 @@
 import type { Client, estypes } from "@elastic/elasticsearch";
 import { auditBucket, type Source, type UserEvent } from "@quartet/contracts";
+import { unsafe } from "@quartet/service";
 import { Incomplete, isIndexMissing, statusOf, whole } from "./client.ts";
 import { indexedText } from "./fold.ts";
 import type { IndexNames } from "./indexes.ts";
@@ -80,9 +81,8 @@ export async function writeUsers(client: Client, names: IndexNames, events: User
     for (const item of response.items) verdicts.push(verdictOf(item));
   };
   for (const event of events) {
-    const action = { index: { _id: event.data.id, version: event.version as number, version_type: "external" } };
-    const lines = [JSON.stringify(action), JSON.stringify(toDocument(event))];
-    const size = Buffer.byteLength(lines[0]!) + Buffer.byteLength(lines[1]!);
+    const lines = operationOf(event);
+    const size = lines.reduce((sum, line) => sum + Buffer.byteLength(line), 0);
     if (bytes + size > BULK_BYTES || operations.length >= 2 * BULK_DOCUMENTS) await send();
     operations.push(...lines);
     bytes += size;
@@ -91,10 +91,20 @@ export async function writeUsers(client: Client, names: IndexNames, events: User
   return verdicts;
 }
 
+function operationOf(event: UserEvent): string[] {
+  const forgets = unsafe.has("forget-tombstone") && event.type === "quartet.user.tombstone.v1";
+  if (forgets) return [JSON.stringify({ delete: { _id: event.data.id } })];
+  // Without the check whatever comes last is the newest.
+  const version = unsafe.has("skip-version-check") ? Date.now() * 1000 : (event.version as number);
+  const action = { index: { _id: event.data.id, version, version_type: "external" } };
+  return [JSON.stringify(action), JSON.stringify(toDocument(event))];
+}
+
 function verdictOf(item: Partial<Record<string, estypes.BulkResponseItem>>): Written {
   const { status, error } = Object.values(item)[0] as estypes.BulkResponseItem;
   if (status === 200 || status === 201) return "applied";
   if (status === 409) return "stale";
+  if (status === 404 && unsafe.has("forget-tombstone")) return "stale";
   if (status === 404) throw new StoreAway("the index is missing", { indexMissing: true });
   if (status === 429 || status >= 500 || error?.type === "cluster_block_exception") return "retry";
   // Not the reason: it quotes the document, and a dead letter outlives an erasure.

@@ -9,7 +9,7 @@ import {
   type UserEvent,
 } from "@quartet/contracts";
 import { createProjector, latestPerKey, PoisonMessage, type Projector, StoreUnavailable } from "@quartet/projection";
-import { type Logger, type Metrics, projectionMetrics } from "@quartet/service";
+import { type Logger, type Metrics, projectionMetrics, unsafe } from "@quartet/service";
 
 export interface SessionProjection {
   apply(events: UserEvent[]): Promise<void>;
@@ -59,6 +59,7 @@ export function createSessionProjector(
     },
     heartbeat: { onWatermark: (source, at) => guarded(() => store.moveWatermark(source as Source, at)) },
     probe: () => guarded(() => store.ping()),
+    unsafe: { ackBeforeApply: unsafe.has("ack-before-flush") },
     logger,
     metrics: projectionMetrics(metrics, consumer),
   });

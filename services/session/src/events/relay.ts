@@ -1,6 +1,7 @@
 import { emit, type Outgoing, STREAMS } from "@quartet/contracts";
 import { createRedisRelay, deleteRedisOutboxEntries, type OutboxEvent, type RedisCommands } from "@quartet/outbox";
-import type { Logger, Metrics } from "@quartet/service";
+import { DROP_EVERY, type Logger, type Metrics, unsafe } from "@quartet/service";
+import type { RedisTarget } from "../store/target.ts";
 import { natsOptions } from "./nats.ts";
 
 const HEARTBEAT_MS = 500;
@@ -31,6 +32,7 @@ export function createSessionRelay(
     streams: { [STREAMS.FACTS.name]: { fence: false, headers: { "Content-Type": "application/cloudevents+json" } } },
     heartbeat: { everyMs: HEARTBEAT_MS, build: (at) => [toOutbox(emit.heartbeat("FACTS", "session", new Date(at)))] },
     retentionMs: options.retentionMs,
+    ...(unsafe.has("drop-ack") ? { unsafe: { dropEvery: DROP_EVERY } } : {}),
     logger,
     metrics: {
       published: (stream, seconds) => {

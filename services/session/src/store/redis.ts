@@ -1,8 +1,11 @@
 import { readdirSync, readFileSync } from "node:fs";
+import { unsafe } from "@quartet/service";
 import { Redis, ReplyError } from "ioredis";
 
 const folder = new URL("./lua/", import.meta.url);
-const lib = readFileSync(new URL("lib.lua", folder), "utf8");
+/** The defects that are switched on, as the scripts read them. */
+const defects = `local UNSAFE = { skip_version_check = ${unsafe.has("skip-version-check")}, forget_tombstone = ${unsafe.has("forget-tombstone")} }\n`;
+const lib = defects + readFileSync(new URL("lib.lua", folder), "utf8");
 const scripts = readdirSync(folder)
   .filter((file) => file.endsWith(".lua") && file !== "lib.lua")
   .map((file) => file.slice(0, -".lua".length));

@@ -1,6 +1,6 @@
 import { emit, type Outgoing, STREAMS } from "@quartet/contracts";
 import { appendOutbox, createPostgresRelay, type OutboxEvent, outboxMigration, type StreamLoss } from "@quartet/outbox";
-import type { Logger, Metrics } from "@quartet/service";
+import { DROP_EVERY, type Logger, type Metrics, unsafe } from "@quartet/service";
 import { natsOptions } from "./nats.ts";
 import type { AppendEvents, Migration } from "./ports.ts";
 
@@ -64,6 +64,7 @@ export function createUserRelay(
         (["USERS", "FACTS"] as const).map((stream) => toOutbox(emit.heartbeat(stream, "user", new Date(at)))),
     },
     onStreamLost: options.onStreamLost,
+    ...(unsafe.has("drop-ack") ? { unsafe: { dropEvery: DROP_EVERY } } : {}),
     logger,
     metrics: {
       published: (stream, seconds) => {
