@@ -47,6 +47,11 @@ export type StreamName = keyof typeof STREAMS;
 export const SOURCES = { user: ["USERS", "FACTS"], session: ["FACTS"] } as const;
 export type Source = keyof typeof SOURCES;
 
+/** Whose heartbeats come on a stream. */
+export function sourcesOf(stream: string): Source[] {
+  return (Object.keys(SOURCES) as Source[]).filter((source) => (SOURCES[source] as readonly string[]).includes(stream));
+}
+
 /** Durable consumers: one per read model. */
 export const CONSUMERS = {
   search: { stream: "USERS", durable: "search" },

@@ -9,24 +9,45 @@ export class RelayState {
   readonly options: CommonRelayOptions;
   readonly logger: RelayLogger;
   active = false;
-  published = 0;
   duplicates = 0;
   resent = 0;
   restarts = 0;
   lastError: RelayStatus["lastError"] = null;
   /** Events that `onPoison` took over. */
   readonly skipped = new Set<string>();
+  #published = 0;
+  /** What the log was told last, and since when it holds. */
+  #trouble: { reason: string; since: number } | undefined;
 
   constructor(options: CommonRelayOptions) {
     this.options = options;
     this.logger = options.logger ?? SILENT;
   }
 
-  failed(error: unknown): void {
+  get published(): number {
+    return this.#published;
+  }
+
+  set published(count: number) {
+    this.#published = count;
+    if (!this.#trouble) return;
+    const seconds = Math.round((performance.now() - this.#trouble.since) / 100) / 10;
+    this.#trouble = undefined;
+    this.logger.info({ seconds }, "relay publishes again");
+  }
+
+  /** Counts a session that ended by an error, and logs it: one line when the reason changes, however often it is tried. */
+  failed(error: unknown, retryInMs: number): void {
     const { name, message } = error instanceof Error ? error : new Error(String(error));
     this.restarts++;
     this.lastError = { at: new Date().toISOString(), name, message };
     this.options.metrics?.restarted?.(name);
+    const expected = error instanceof OutboxError && error.retry;
+    const context = expected ? { reason: name, retryInMs } : { err: error, retryInMs };
+    const known = this.#trouble?.reason === name;
+    this.#trouble = { reason: name, since: this.#trouble?.since ?? performance.now() };
+    const level = known ? "debug" : expected ? "warn" : "error";
+    this.logger[level](context, `relay starts over: ${message}`);
   }
 }
 
@@ -48,11 +69,7 @@ export async function runSessions(
     } catch (error) {
       if (signal.aborted) return;
       if (state.published > before) pause = 100;
-      state.failed(error);
-      const context = { err: error, retryInMs: pause };
-      const known = error instanceof OutboxError && error.retry;
-      if (known) state.logger.warn(context, `relay starts over: ${error.message}`);
-      else state.logger.error(context, `relay starts over: ${(error as Error).message}`);
+      state.failed(error, pause);
       await takeOverPoison(state, error);
       await sleep(pause, undefined, { signal }).catch(() => {});
       pause = Math.min(pause * 2, longest);

@@ -222,7 +222,7 @@ export class Publisher {
     if (ack.duplicate) {
       this.#options.metrics?.duplicate?.(stream.name);
     } else {
-      this.#options.metrics?.published?.(stream.name, Math.max(0, Date.now() - sent.storedAt) / 1000);
+      this.#options.metrics?.published?.(stream.name, Math.max(0, Date.now() - sent.storedAt) / 1000, event);
     }
     return undefined;
   }
@@ -271,9 +271,9 @@ export function createPublisher(
     inboxPrefix,
     dropEvery: relay.unsafe?.dropEvery,
     metrics: {
-      published: (stream, seconds) => {
+      published: (stream, seconds, event) => {
         counts.published++;
-        relay.metrics?.published?.(stream, seconds);
+        relay.metrics?.published?.(stream, seconds, event);
       },
       duplicate: (stream) => {
         counts.duplicates++;

@@ -36,7 +36,7 @@ export interface RelayLogger {
 /** Called synchronously on the hot path: count, do not block. */
 export interface RelayMetrics {
   /** One message was stored; `seconds` from commit (PostgreSQL) or XADD (Redis) to the ack. */
-  published?(stream: string, seconds: number): void;
+  published?(stream: string, seconds: number, event: OutboxEvent): void;
   /** JetStream knew the `Nats-Msg-Id` already. */
   duplicate?(stream: string): void;
   /** One message was sent again because the stream was behind or the cursor was lost. */

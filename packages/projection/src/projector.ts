@@ -144,6 +144,7 @@ class StreamProjector<T> implements Projector {
       },
       redelivered: () => {
         this.#counts.redelivered++;
+        metrics.redelivered?.();
       },
       waiting: (what, reason) => {
         this.#waiting = what === null ? null : { what, reason };
@@ -152,6 +153,7 @@ class StreamProjector<T> implements Projector {
         this.#lag = info.num_pending + info.num_ack_pending;
         this.#floor = { seq: info.ack_floor.stream_seq, stream: streamCreated };
         metrics.lag?.(this.#lag);
+        metrics.consumer?.({ pending: info.num_pending, ackPending: info.num_ack_pending });
       },
       watermark: (source, at) => {
         const known = this.#asOf.get(source);

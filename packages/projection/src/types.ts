@@ -83,6 +83,10 @@ export interface Metrics {
   staleness?(source: string, seconds: number): void;
   /** Messages not yet delivered plus those delivered and not yet acknowledged, over all replicas. */
   lag?(messages: number): void;
+  /** The same, apart. */
+  consumer?(figures: { pending: number; ackPending: number }): void;
+  /** A message came that had been delivered before. */
+  redelivered?(): void;
 }
 
 /** Ways to break the projector on purpose, for experiments that must notice. Never set one in earnest. */

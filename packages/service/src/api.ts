@@ -7,7 +7,7 @@ import type { Logger } from "./logger.ts";
 import { type Metrics, metrics as processMetrics } from "./metrics.ts";
 import { badRequest, HttpProblem, notFound } from "./problem.ts";
 import { allowedMethods } from "./routes.ts";
-import { SpanKind, withTraceparent } from "./tracing.ts";
+import { SpanKind, SpanStatusCode, withTraceparent } from "./tracing.ts";
 
 export interface ApiOptions {
   /** The service's name: the `service` label of the metrics. */
@@ -40,6 +40,8 @@ export function createApi(options: ApiOptions): Express {
       ? options.bodyLimitBytes
       : () => (options.bodyLimitBytes as number | undefined) ?? 64 * 1024;
   const observe = observer(options);
+  const inFlight = (options.metrics ?? processMetrics).gauge("quartet_http_requests_in_flight").labels(options.name);
+  inFlight.set(0);
 
   app.use((req: Request, res: Response, next: NextFunction) => {
     const given = req.headers["x-request-id"];
@@ -55,8 +57,10 @@ export function createApi(options: ApiOptions): Express {
         new Promise<void>((ended) => {
           const here = context.active();
           const start = performance.now();
+          inFlight.inc();
           res.once("close", () =>
             context.with(here, () => {
+              inFlight.dec();
               const route = patternOf(req);
               observe(req, res, route, performance.now() - start);
               span.updateName(`${req.method} ${route}`);
@@ -65,6 +69,7 @@ export function createApi(options: ApiOptions): Express {
                 "http.route": route,
                 "http.response.status_code": res.statusCode,
               });
+              if (res.statusCode >= 500) span.setStatus({ code: SpanStatusCode.ERROR });
               ended();
             }),
           );
@@ -143,12 +148,7 @@ function reasonOf(problem: HttpProblem): string | undefined {
 
 function observer(options: ApiOptions) {
   const registry = options.metrics ?? processMetrics;
-  const seconds = registry.histogram("quartet_http_request_seconds", "Time to answer a request", [
-    "service",
-    "method",
-    "route",
-    "status",
-  ]);
+  const seconds = registry.histogram("quartet_http_request_duration_seconds");
   return (req: Request, res: Response, route: string, ms: number): void => {
     // 499 as nginx has it: the client went away before the answer was complete
     const status = res.writableFinished ? res.statusCode : 499;

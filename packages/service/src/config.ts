@@ -13,7 +13,7 @@ export function commonConfig(defaultPort: number) {
     LOG_LEVEL: z.enum(["fatal", "error", "warn", "info", "debug", "trace", "silent"]).default("info"),
     INTERNAL_SECRET: z.string().min(32, "needs at least 32 characters"),
     ROLE: z.enum(["api", "relay", "projector", "all"]).default("all"),
-    OTEL_EXPORTER_OTLP_ENDPOINT: z.string().optional(),
+    OTEL_EXPORTER_OTLP_ENDPOINT: z.url().optional(),
   };
 }
 

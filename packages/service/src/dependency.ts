@@ -1,6 +1,7 @@
 import CircuitBreaker from "opossum";
 import { metrics } from "./metrics.ts";
 import { HttpProblem, unavailable } from "./problem.ts";
+import { withClientSpan } from "./tracing.ts";
 
 export interface DependencyOptions {
   /** Longest time one operation may take; a shorter or longer one can be given to `run`. */
@@ -10,6 +11,8 @@ export interface DependencyOptions {
    * answer (a constraint violated, a bad query). Absent: everything but an HttpProblem is a fault.
    */
   isFault?: (error: unknown) => boolean;
+  /** False where the caller makes the span itself. */
+  span?: boolean;
   /** How long an open breaker waits before it lets one probe through. */
   resetMs?: number;
 }
@@ -51,18 +54,11 @@ export function createDependency(name: string, options: DependencyOptions): Depe
     volumeThreshold: 5,
     errorFilter: (error: unknown) => !faulty(error),
   });
-  const latency = metrics.histogram("quartet_dependency_seconds", "Time of operations on a store or peer", [
-    "dependency",
-    "outcome",
-  ]);
-  const errors = metrics.counter(
-    "quartet_dependency_errors_total",
-    "Operations that failed because of the dependency",
-    ["dependency", "reason"],
-  );
-  const state = metrics.gauge("quartet_dependency_breaker_open", "1 while the breaker is open, 0.5 half open", [
-    "dependency",
-  ]);
+  const latency = metrics.histogram("quartet_dependency_duration_seconds");
+  const errors = metrics.counter("quartet_dependency_errors_total");
+  const state = metrics.gauge("quartet_dependency_breaker_open");
+  const inFlight = metrics.gauge("quartet_dependency_in_flight").labels(name);
+  inFlight.set(0);
   const observed = {
     ok: latency.labels(name, "ok"),
     answer: latency.labels(name, "refused"),
@@ -81,8 +77,12 @@ export function createDependency(name: string, options: DependencyOptions): Depe
     async run<T>(fn: (signal: AbortSignal) => Promise<T>, { timeoutMs = options.timeoutMs } = {}): Promise<T> {
       const start = performance.now();
       const elapsed = () => (performance.now() - start) / 1000;
+      inFlight.inc();
       try {
-        const result = await breaker.fire(() => withDeadline(fn, timeoutMs, name));
+        const guarded = () => breaker.fire(() => withDeadline(fn, timeoutMs, name));
+        const result = await (options.span === false
+          ? guarded()
+          : withClientSpan(name, { "peer.service": name }, guarded));
         observed.ok.observe(elapsed());
         return result as T;
       } catch (error) {
@@ -97,6 +97,8 @@ export function createDependency(name: string, options: DependencyOptions): Depe
         });
         if (!rejected) observed.fault.observe(elapsed());
         throw unavailable(name, 1, error);
+      } finally {
+        inFlight.dec();
       }
     },
     close: () => breaker.shutdown(),

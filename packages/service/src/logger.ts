@@ -1,5 +1,5 @@
 import { type Logger, pino } from "pino";
-import { currentTraceId } from "./tracing.ts";
+import { currentTrace } from "./tracing.ts";
 
 export type { Logger } from "pino";
 
@@ -7,7 +7,7 @@ const secret = ["password", "token", "email", "login", "authorization", "cookie"
 const paths = secret.flatMap((key) => [key, `*.${key}`, `*.*.${key}`, `*.*.*.${key}`]);
 
 /**
- * JSON lines on stdout with the service's name and the current trace id. Fields named like secrets or like personal data
+ * JSON lines on stdout with the service's name and the ids of the current trace. Fields named like secrets or like personal data
  * (password, token, email, login, authorization...) are censored down to three levels; do not log bodies all the same.
  */
 export function createLogger(service: string, level = process.env.LOG_LEVEL ?? "info"): Logger {
@@ -17,9 +17,6 @@ export function createLogger(service: string, level = process.env.LOG_LEVEL ?? "
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label) => ({ level: label }) },
     redact: { paths, censor: "[redacted]" },
-    mixin() {
-      const traceId = currentTraceId();
-      return traceId ? { traceId } : {};
-    },
+    mixin: () => currentTrace() ?? {},
   });
 }

@@ -1,7 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
-
-/** Seconds, from half a millisecond to ten seconds: for HTTP and stores alike. */
-export const latencyBuckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10];
+import { catalogue, type LabelsOf, latencyBuckets, type MetricDefinition, type NameOf } from "./metric-catalogue.ts";
 
 const registry = new Registry();
 let defaults = false;
@@ -13,50 +11,66 @@ export function collectRuntimeMetrics(): void {
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: 100 });
 }
 
-/** The process's metrics. The makers return the metric that already has the name, so a module may ask for its metric wherever it needs it. */
+type Collect<L extends string> = (gauge: Gauge<L>) => void | Promise<void>;
+const collectors = new Map<string, Set<Collect<string>>>();
+
+/**
+ * The process's metrics, as the catalogue declares them. The makers return the metric that is there already, so a module may ask for its metric wherever
+ * it needs it.
+ */
 export const metrics = {
   registry,
-  counter<L extends string>(name: string, help: string, labelNames: readonly L[] = []): Counter<L> {
-    return existing<Counter<L>>(name) ?? new Counter({ name, help, labelNames, registers: [registry] });
+  counter<N extends NameOf<"counter">>(name: N): Counter<LabelsOf<N>> {
+    return registered(name, () => new Counter({ ...settings(name), registers: [registry] }));
   },
-  /** `collect` is called at each scrape, to set the value at that moment. */
-  gauge<L extends string>(
-    name: string,
-    help: string,
-    labelNames: readonly L[] = [],
-    collect?: (gauge: Gauge<L>) => void | Promise<void>,
-  ): Gauge<L> {
-    const found = existing<Gauge<L>>(name);
-    if (found) return found;
-    return new Gauge({
+  /** `collect` is called at each scrape, to set the value at that moment; several may be given, one call each. One that throws is passed over. */
+  gauge<N extends NameOf<"gauge">>(name: N, collect?: Collect<LabelsOf<N>>): Gauge<LabelsOf<N>> {
+    const gauge = registered(
       name,
-      help,
-      labelNames,
-      registers: [registry],
-      ...(collect
-        ? {
-            collect(this: Gauge<L>) {
-              return collect(this);
-            },
-          }
-        : {}),
-    });
-  },
-  histogram<L extends string>(
-    name: string,
-    help: string,
-    labelNames: readonly L[] = [],
-    buckets: readonly number[] = latencyBuckets,
-  ): Histogram<L> {
-    return (
-      existing<Histogram<L>>(name) ??
-      new Histogram({ name, help, labelNames, buckets: [...buckets], registers: [registry] })
+      () =>
+        new Gauge({
+          ...settings(name),
+          registers: [registry],
+          async collect() {
+            for (const each of collectors.get(name) ?? []) {
+              try {
+                await each(this);
+              } catch {
+                // A scrape tells what can be told.
+              }
+            }
+          },
+        }),
     );
+    if (collect) {
+      const known = collectors.get(name) ?? new Set();
+      collectors.set(name, known.add(collect as Collect<string>));
+    }
+    return gauge as Gauge<LabelsOf<N>>;
+  },
+  histogram<N extends NameOf<"histogram">>(name: N): Histogram<LabelsOf<N>> {
+    const { buckets = latencyBuckets }: MetricDefinition = catalogue[name];
+    return registered(name, () => new Histogram({ ...settings(name), buckets: [...buckets], registers: [registry] }));
   },
 };
 
 export type Metrics = typeof metrics;
 
-function existing<M>(name: string): M | undefined {
-  return registry.getSingleMetric(name) as M | undefined;
+/** Sets a gauge, or takes the sample away where the value is unknown: no value is not zero, and not NaN either. */
+export function setOrForget<L extends string>(
+  gauge: Gauge<L>,
+  labels: Partial<Record<L, string>>,
+  value: number | null | undefined,
+): void {
+  if (value === null || value === undefined || Number.isNaN(value)) gauge.remove(labels);
+  else gauge.set(labels, value);
+}
+
+function settings(name: keyof typeof catalogue) {
+  const { help, labels = {} }: MetricDefinition = catalogue[name];
+  return { name, help, labelNames: Object.keys(labels) };
+}
+
+function registered<M>(name: string, make: () => M): M {
+  return (registry.getSingleMetric(name) as M | undefined) ?? make();
 }

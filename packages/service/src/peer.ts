@@ -1,7 +1,9 @@
 import { Pool, errors as undici } from "undici";
 import { createDependency, type Dependency } from "./dependency.ts";
 import { type Identity, identityHeader, signIdentity } from "./identity.ts";
+import { metrics } from "./metrics.ts";
 import { HttpProblem, unavailable } from "./problem.ts";
+import { observePool } from "./store-metrics.ts";
 import { currentTraceparent, SpanKind, withSpan } from "./tracing.ts";
 
 export interface PeerOptions {
@@ -67,7 +69,11 @@ export function createPeer(options: PeerOptions): Peer {
     maxResponseSize: maxAnswerBytes,
   });
   const base = new URL(options.url).pathname.replace(/\/+$/, "");
-  const dependency = createDependency(options.name, { timeoutMs: options.timeoutMs ?? 1200 });
+  const dependency = createDependency(options.name, { timeoutMs: options.timeoutMs ?? 1200, span: false });
+  observePool(metrics, options.name, () => {
+    const { connected, free, running, pending } = pool.stats;
+    return { idle: Math.min(free, connected), used: running, max: options.connections ?? 128, waiting: pending };
+  });
 
   const once = async (
     method: string,

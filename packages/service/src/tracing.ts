@@ -1,8 +1,9 @@
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import {
   type Attributes,
   context,
   isSpanContextValid,
+  type Link,
   ROOT_CONTEXT,
   type Span,
   type SpanContext,
@@ -20,23 +21,32 @@ let recording = false;
 let stopExport: (() => Promise<void>) | undefined;
 const tracer = () => trace.getTracer("quartet");
 
+/** Whether the standard environment variables of OpenTelemetry ask for an export of traces over OTLP. */
+export function wantsTraces(env: NodeJS.ProcessEnv): boolean {
+  if (env.OTEL_SDK_DISABLED?.toLowerCase() === "true" || env.OTEL_TRACES_EXPORTER === "none") return false;
+  return Boolean(env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT || env.OTEL_EXPORTER_OTLP_ENDPOINT);
+}
+
 /**
- * Starts the OpenTelemetry SDK with an OTLP/HTTP exporter if `OTEL_EXPORTER_OTLP_ENDPOINT` (or `TRACES_ENDPOINT`) is set; otherwise does
- * nothing. Without it, trace ids are still made, logged and handed on, at the price of 24 random bytes per request.
+ * Starts the OpenTelemetry SDK with an OTLP/HTTP exporter (JSON) if the environment asks for it; otherwise does nothing. Without it, trace ids are still
+ * made, logged and handed on, at the price of 24 random bytes per request. The SDK reads the rest of the standard variables itself: `OTEL_EXPORTER_OTLP_*`
+ * (endpoint, headers, timeout, compression), `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`, `OTEL_BSP_*`.
  */
 export async function startTracing(service: string, env: NodeJS.ProcessEnv = process.env): Promise<void> {
-  const endpoint = env.OTEL_EXPORTER_OTLP_ENDPOINT ?? env.TRACES_ENDPOINT;
-  if (!endpoint || recording) return;
-  const [{ BasicTracerProvider, BatchSpanProcessor }, { OTLPTraceExporter }, { resourceFromAttributes }] =
-    await Promise.all([
-      import("@opentelemetry/sdk-trace-base"),
-      import("@opentelemetry/exporter-trace-otlp-http"),
-      import("@opentelemetry/resources"),
-    ]);
-  const url = `${endpoint.replace(/\/+$/, "").replace(/\/v1\/traces$/, "")}/v1/traces`;
+  if (!wantsTraces(env) || recording) return;
+  const [{ BasicTracerProvider, BatchSpanProcessor }, { OTLPTraceExporter }, resources] = await Promise.all([
+    import("@opentelemetry/sdk-trace-base"),
+    import("@opentelemetry/exporter-trace-otlp-http"),
+    import("@opentelemetry/resources"),
+  ]);
+  const { defaultResource, detectResources, envDetector, resourceFromAttributes } = resources;
+  const own = { "service.name": service, "service.namespace": "quartet", "service.instance.id": randomUUID() };
   const provider = new BasicTracerProvider({
-    resource: resourceFromAttributes({ "service.name": service }),
-    spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter({ url }))],
+    // What the environment says is stronger than what we say.
+    resource: defaultResource()
+      .merge(resourceFromAttributes(own))
+      .merge(detectResources({ detectors: [envDetector] })),
+    spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter())],
   });
   trace.setGlobalTracerProvider(provider);
   recording = true;
@@ -54,9 +64,10 @@ export function currentTraceparent(): string | undefined {
   return current && `00-${current.traceId}-${current.spanId}-0${current.traceFlags & 1}`;
 }
 
-/** The trace id of what runs now. */
-export function currentTraceId(): string | undefined {
-  return trace.getSpanContext(context.active())?.traceId;
+/** The ids of what runs now, under OpenTelemetry's names for log records. */
+export function currentTrace(): { trace_id: string; span_id: string } | undefined {
+  const current = trace.getSpanContext(context.active());
+  return current && { trace_id: current.traceId, span_id: current.spanId };
 }
 
 /** Parses a `traceparent`; undefined if there is none or it is malformed (it is then ignored, as the W3C says). */
@@ -85,6 +96,83 @@ export function withTraceparent<T>(
   const parent = parseTraceparent(traceparent);
   const base = parent ? trace.setSpanContext(ROOT_CONTEXT, parent) : ROOT_CONTEXT;
   return context.with(base, () => withSpan(name, {}, fn, kind));
+}
+
+/** Runs a call to a store or peer as a client's span; without an export it costs nothing. */
+export function withClientSpan<T>(name: string, attributes: Attributes, fn: () => T): T {
+  return recording ? withSpan(name, attributes, fn, SpanKind.CLIENT) : fn();
+}
+
+/**
+ * Records a span that is over, in the trace of `traceparent`. Nothing happens without an export, or where the trace is unknown or not sampled.
+ * @param start milliseconds since the epoch, as is `end`
+ */
+export function recordSpan(
+  name: string,
+  traceparent: string | undefined,
+  start: number,
+  end: number,
+  kind: SpanKind,
+  attributes: Attributes,
+  links: Link[] = [],
+): void {
+  if (!recording) return;
+  const parent = parseTraceparent(traceparent);
+  if (!parent || !(parent.traceFlags & TraceFlags.SAMPLED)) return;
+  const within = trace.setSpanContext(ROOT_CONTEXT, parent);
+  tracer().startSpan(name, { kind, attributes, links, startTime: start }, within).end(end);
+}
+
+/** Links of a span beyond this are dropped by the SDK. */
+const MOST_LINKS = 128;
+
+/** What is projected where, for the spans of a batch. */
+export interface ProjectedTo {
+  consumer: string;
+  stream: string;
+  /** OpenTelemetry's `db.system.name`. */
+  store: string;
+}
+
+/**
+ * Applies a batch of events as one span of its own, in which the calls to the store are; when it is through, each event that carries a trace gets a span
+ * there, from the start of the batch to its end. Both are linked. An attempt that fails is a failed batch and says nothing in the events' traces.
+ */
+export async function withBatchSpan<R>(
+  to: ProjectedTo,
+  batch: readonly { event: { id: string; traceparent?: string | undefined } }[],
+  work: () => Promise<R>,
+): Promise<R> {
+  if (!recording) return work();
+  const attributes = {
+    "messaging.system": "nats",
+    "messaging.operation.type": "process",
+    "messaging.destination.name": to.stream,
+    "messaging.consumer.group.name": to.consumer,
+    "db.system.name": to.store,
+  };
+  const links = batch.flatMap(({ event }) => {
+    const origin = parseTraceparent(event.traceparent);
+    return origin ? [{ context: origin }] : [];
+  });
+  const start = Date.now();
+  const span = tracer().startSpan(
+    `apply batch ${to.consumer}`,
+    {
+      kind: SpanKind.CONSUMER,
+      attributes: { ...attributes, "messaging.batch.message_count": batch.length },
+      links: links.slice(0, MOST_LINKS),
+    },
+    ROOT_CONTEXT,
+  );
+  const result = await context.with(trace.setSpan(ROOT_CONTEXT, span), () => finish(span, work));
+  const end = Date.now();
+  const whole = [{ context: span.spanContext() }];
+  for (const { event } of batch) {
+    const message = { ...attributes, "messaging.message.id": event.id };
+    recordSpan(`apply ${to.consumer}`, event.traceparent, start, end, SpanKind.CONSUMER, message, whole);
+  }
+  return result;
 }
 
 /** A span to be ended by the caller. It is not made current: `withSpan` does that. */
@@ -126,4 +214,4 @@ function fail(span: Span, error: unknown): void {
   span.end();
 }
 
-export { type Span, SpanKind };
+export { type Span, SpanKind, SpanStatusCode };

@@ -26,10 +26,8 @@ export function superviseWorker(
   options: WorkerOptions,
 ): Worker {
   const { initialMs = 200, maxMs = 5000 } = options.backoff ?? {};
-  const up = metrics.gauge("quartet_worker_up", "1 while the worker's loop runs", ["worker"]);
-  const crashes = metrics.counter("quartet_worker_crashes_total", "Ends of a worker's loop that nobody asked for", [
-    "worker",
-  ]);
+  const up = metrics.gauge("quartet_worker_up");
+  const crashes = metrics.counter("quartet_worker_crashes_total");
   const stopping = new AbortController();
   let running = false;
   up.set({ worker: name }, 0);

@@ -232,7 +232,7 @@ describe("routing and errors", () => {
     await send("/nowhere/deadbeef");
     const text = await metrics.registry.metrics();
     expect(text).toMatch(
-      /quartet_http_request_seconds_count\{service="test",method="GET",route="\/things\/:id",status="400"\}/,
+      /quartet_http_request_duration_seconds_count\{service="test",method="GET",route="\/things\/:id",status="400"\}/,
     );
     expect(text).toMatch(/route="unmatched",status="404"/);
     expect(text).not.toMatch("deadbeef");

@@ -83,9 +83,6 @@ await runProcess({
         { logger, metrics },
       );
       const swept = createSessions(back.run, limits);
-      metrics.gauge("quartet_outbox_lag_seconds", "Age of the oldest event that is not relayed", [], (gauge) =>
-        gauge.set(relay.status().lagSeconds ?? Number.NaN),
-      );
       supervise("relay", (signal) => relay.run(signal));
       supervise(
         "sweeper",

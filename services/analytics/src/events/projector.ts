@@ -1,4 +1,12 @@
-import { CONSUMERS, decodeEvent, type FactEvent, type QuartetEvent, type Source, STREAMS } from "@quartet/contracts";
+import {
+  CONSUMERS,
+  decodeEvent,
+  type FactEvent,
+  type QuartetEvent,
+  type Source,
+  STREAMS,
+  sourcesOf,
+} from "@quartet/contracts";
 import {
   createProjector,
   type Item,
@@ -8,7 +16,14 @@ import {
   StoreUnavailable,
   type Verdict,
 } from "@quartet/projection";
-import { type Logger, type Metrics, projectionMetrics, unsafe } from "@quartet/service";
+import {
+  type Logger,
+  type Metrics,
+  observeProjector,
+  projectionMetrics,
+  unsafe,
+  withBatchSpan,
+} from "@quartet/service";
 import type { Fact } from "../store/facts.ts";
 import { natsSource } from "./nats.ts";
 
@@ -91,7 +106,8 @@ export function createFactProjector(
   };
 
   const turn = pacer(BATCH_SPACING_MS);
-  return createProjector<QuartetEvent>({
+  const target = { consumer, stream: STREAMS.FACTS.name, store: "clickhouse" };
+  const projector = createProjector<QuartetEvent>({
     nats: natsSource(natsUrl, "analytics projector"),
     stream: STREAMS.FACTS.name,
     consumer,
@@ -109,7 +125,7 @@ export function createFactProjector(
     },
     async apply(batch) {
       await turn();
-      return guarded(() => applyFacts(store, batch));
+      return withBatchSpan(target, batch, () => guarded(() => applyFacts(store, batch)));
     },
     heartbeat: { onWatermark: (source, at) => guarded(() => store.writeWatermark(source as Source, at)) },
     probe: () => guarded(() => store.ping()),
@@ -119,4 +135,6 @@ export function createFactProjector(
     logger,
     metrics: projectionMetrics(metrics, consumer),
   });
+  observeProjector(metrics, consumer, sourcesOf(STREAMS.FACTS.name), projector);
+  return projector;
 }

@@ -5,6 +5,7 @@ import {
   type QuartetEvent,
   type Source,
   STREAMS,
+  sourcesOf,
   subjects,
   type UserEvent,
 } from "@quartet/contracts";
@@ -20,7 +21,14 @@ import {
   StoreUnavailable,
   type Verdict,
 } from "@quartet/projection";
-import { type Logger, type Metrics, projectionMetrics, unsafe } from "@quartet/service";
+import {
+  type Logger,
+  type Metrics,
+  observeProjector,
+  projectionMetrics,
+  unsafe,
+  withBatchSpan,
+} from "@quartet/service";
 
 /** What the projector asks of the store. */
 export interface UserIndex {
@@ -66,7 +74,8 @@ export function createUserProjector(
   };
 
   const turn = pacer(BATCH_SPACING_MS);
-  return createProjector<QuartetEvent>({
+  const target = { consumer, stream: STREAMS.USERS.name, store: "elasticsearch" };
+  const projector = createProjector<QuartetEvent>({
     nats: { url: natsUrl, name: "search projector", inboxPrefix: inboxPrefix("search") },
     stream: STREAMS.USERS.name,
     consumer,
@@ -86,7 +95,8 @@ export function createUserProjector(
         (e) => e.subject,
         (e) => e.version as number,
       );
-      const verdicts = await guarded(() => index.write(folded.latest.map((item) => item.event as UserEvent)));
+      const write = () => guarded(() => index.write(folded.latest.map((item) => item.event as UserEvent)));
+      const verdicts = await withBatchSpan(target, batch, write);
       return folded.spread(verdicts);
     },
     flush: () => guarded(() => index.refresh()),
@@ -97,4 +107,6 @@ export function createUserProjector(
     logger,
     metrics: projectionMetrics(metrics, consumer),
   });
+  observeProjector(metrics, consumer, sourcesOf(STREAMS.USERS.name), projector);
+  return projector;
 }

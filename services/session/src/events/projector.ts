@@ -5,11 +5,19 @@ import {
   type QuartetEvent,
   type Source,
   STREAMS,
+  sourcesOf,
   subjects,
   type UserEvent,
 } from "@quartet/contracts";
 import { createProjector, latestPerKey, PoisonMessage, type Projector, StoreUnavailable } from "@quartet/projection";
-import { type Logger, type Metrics, projectionMetrics, unsafe } from "@quartet/service";
+import {
+  type Logger,
+  type Metrics,
+  observeProjector,
+  projectionMetrics,
+  unsafe,
+  withBatchSpan,
+} from "@quartet/service";
 
 export interface SessionProjection {
   apply(events: UserEvent[]): Promise<void>;
@@ -35,7 +43,8 @@ export function createSessionProjector(
     }
   };
 
-  return createProjector<QuartetEvent>({
+  const target = { consumer, stream: STREAMS.USERS.name, store: "redis" };
+  const projector = createProjector<QuartetEvent>({
     nats: { url: natsUrl, name: "session projector", inboxPrefix: inboxPrefix("session") },
     stream: STREAMS.USERS.name,
     consumer,
@@ -54,7 +63,9 @@ export function createSessionProjector(
         (e) => e.subject,
         (e) => e.version as number,
       );
-      await guarded(() => store.apply(folded.latest.map((item) => item.event as UserEvent)));
+      await withBatchSpan(target, batch, () =>
+        guarded(() => store.apply(folded.latest.map((item) => item.event as UserEvent))),
+      );
       return folded.spread(folded.latest.map(() => "applied" as const));
     },
     heartbeat: { onWatermark: (source, at) => guarded(() => store.moveWatermark(source as Source, at)) },
@@ -63,4 +74,6 @@ export function createSessionProjector(
     logger,
     metrics: projectionMetrics(metrics, consumer),
   });
+  observeProjector(metrics, consumer, sourcesOf(STREAMS.USERS.name), projector);
+  return projector;
 }

@@ -1,6 +1,6 @@
 import { emit, type Outgoing, STREAMS } from "@quartet/contracts";
 import { createRedisRelay, deleteRedisOutboxEntries, type OutboxEvent, type RedisCommands } from "@quartet/outbox";
-import { DROP_EVERY, type Logger, type Metrics, unsafe } from "@quartet/service";
+import { DROP_EVERY, type Logger, type Metrics, observeRelay, relayMetrics, unsafe } from "@quartet/service";
 import type { RedisTarget } from "../store/target.ts";
 import { natsOptions } from "./nats.ts";
 
@@ -14,19 +14,12 @@ function toOutbox({ event, stream, subject, msgId, key }: Outgoing): OutboxEvent
 
 /** Redis outbox -> FACTS, with the heartbeats of the source `session`. */
 export function createSessionRelay(
-  options: { redisUrl: string; natsUrl: string; prefix: string; retentionMs: number },
+  options: { redis: RedisTarget; natsUrl: string; prefix: string; retentionMs: number },
   { logger, metrics }: { logger: Logger; metrics: Metrics },
 ) {
-  const published = metrics.counter("quartet_outbox_published_total", "Events JetStream acknowledged", ["stream"]);
-  const latency = metrics.histogram("quartet_outbox_publish_seconds", "From the change to the acknowledgement", [
-    "stream",
-  ]);
-  const resent = metrics.counter("quartet_outbox_resent_total", "Events sent again because the stream was behind", [
-    "stream",
-  ]);
-  return createRedisRelay({
-    url: options.redisUrl,
-    redis: { socketTimeout: SILENCE_MS },
+  const relay = createRedisRelay({
+    url: options.redis.url,
+    redis: { ...options.redis.options, socketTimeout: SILENCE_MS },
     prefix: options.prefix,
     nats: natsOptions(options.natsUrl, "session relay"),
     streams: { [STREAMS.FACTS.name]: { fence: false, headers: { "Content-Type": "application/cloudevents+json" } } },
@@ -34,14 +27,10 @@ export function createSessionRelay(
     retentionMs: options.retentionMs,
     ...(unsafe.has("drop-ack") ? { unsafe: { dropEvery: DROP_EVERY } } : {}),
     logger,
-    metrics: {
-      published: (stream, seconds) => {
-        published.inc({ stream });
-        latency.observe({ stream }, seconds);
-      },
-      resent: (stream) => resent.inc({ stream }),
-    },
+    metrics: relayMetrics(metrics, "session"),
   });
+  observeRelay(metrics, "session", relay);
+  return relay;
 }
 
 /** Deletes the relayed entries of a person from the outbox; returns how many are not relayed yet. */

@@ -6,7 +6,7 @@ import {
   type UserEvent,
 } from "@quartet/contracts";
 import type { RedisStore } from "./redis.ts";
-import { templates } from "./templates.ts";
+import { template } from "./templates.ts";
 
 /** How many users one script call applies: Redis does nothing else meanwhile. */
 const CHUNK = 500;
@@ -25,7 +25,7 @@ export function createProfiles({ redis, run }: RedisStore) {
     /** Takes over states and tombstones with every consequence. What is not newer than what is held changes nothing. */
     async apply(events: UserEvent[]): Promise<void> {
       for (let from = 0; from < events.length; from += CHUNK) {
-        await run("apply", templates.ended, ...events.slice(from, from + CHUNK).flatMap(argumentsOf));
+        await run("apply", template("ended"), ...events.slice(from, from + CHUNK).flatMap(argumentsOf));
       }
     },
 

@@ -1,7 +1,7 @@
 import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { type SessionBody, type SessionEndReason, uuidv7 } from "@quartet/contracts";
 import type { Run } from "./redis.ts";
-import { templates } from "./templates.ts";
+import { template } from "./templates.ts";
 
 /** What User answers about a person whose password was right. */
 export interface VerifiedUser {
@@ -90,8 +90,8 @@ export function createSessions(run: Run, limits: SessionLimits) {
         user.displayName,
         user.credentialEpoch,
         user.keptSessionId ?? "",
-        templates.started,
-        templates.ended,
+        template("started"),
+        template("ended"),
       )) as ["erased" | "outdated"] | ["created", ...Row];
       if (answer[0] !== "created") return { outcome: answer[0] };
       return { outcome: "created", token, session: toBody(answer.slice(1) as Row) };
@@ -99,7 +99,7 @@ export function createSessions(run: Run, limits: SessionLimits) {
 
     /** Whose token it is; undefined for one that is unknown, revoked or expired. Counts as a use. */
     async introspect(token: string): Promise<{ sessionId: string; userId: string } | undefined> {
-      const answer = await run("introspect", tokenHash(token), limits.ttlMs, touchMs, templates.active);
+      const answer = await run("introspect", tokenHash(token), limits.ttlMs, touchMs, template("active"));
       if (!answer) return undefined;
       const [sessionId, userId] = answer as [string, string];
       return { sessionId, userId };
@@ -125,18 +125,18 @@ export function createSessions(run: Run, limits: SessionLimits) {
 
     /** Ends one session. False if it is not there, or not that person's (`null`: anybody's). */
     async end(sessionId: string, userId: string | null, reason: SessionEndReason): Promise<boolean> {
-      return (await run("end_one", sessionId, userId ?? "", reason, templates.ended)) === 1;
+      return (await run("end_one", sessionId, userId ?? "", reason, template("ended"))) === 1;
     },
 
     /** Ends all sessions of a person; the ids of those that ended. */
     async endAll(userId: string, reason: SessionEndReason): Promise<string[]> {
-      const [, ids] = (await run("end_all", userId, reason, templates.ended)) as [string, string[]];
+      const [, ids] = (await run("end_all", userId, reason, template("ended"))) as [string, string[]];
       return ids;
     },
 
     /** Ends up to `limit` sessions whose time is over; returns how many. */
     async sweep(limit: number): Promise<number> {
-      return Number(await run("sweep", limit, templates.ended));
+      return Number(await run("sweep", limit, template("ended")));
     },
   };
 }

@@ -39,10 +39,9 @@ const CONFIRM_MS = 10_000;
 export async function runAudit(options: AuditOptions, signal: AbortSignal): Promise<void> {
   const { db, logger, metrics, intervalMs } = options;
   const holder = randomUUID();
-  const gauge = metrics.gauge("quartet_audit_drift", "Users that a read model held wrongly at the last audit", [
-    "store",
-  ]);
-  const mended = metrics.counter("quartet_audit_mended_total", "Users emitted again because of drift", ["store"]);
+  const gauge = metrics.gauge("quartet_audit_drift");
+  const mended = metrics.counter("quartet_audit_mended_total");
+  const ended = metrics.gauge("quartet_audit_last_timestamp_seconds");
   while (!signal.aborted) {
     try {
       if (await holdLease(db, "audit", holder, Math.max(LEASE_SECONDS, (2 * intervalMs) / 1000))) {
@@ -64,6 +63,7 @@ export async function runAudit(options: AuditOptions, signal: AbortSignal): Prom
             mended.inc({ store }, drifted.length);
           }
           await saveAudit(db, store, drifted.length);
+          ended.set({ store }, Date.now() / 1000);
         }
       }
     } catch (error) {

@@ -1,6 +1,6 @@
 import { emit, type Outgoing, STREAMS } from "@quartet/contracts";
 import { appendOutbox, createPostgresRelay, type OutboxEvent, outboxMigration, type StreamLoss } from "@quartet/outbox";
-import { DROP_EVERY, type Logger, type Metrics, unsafe } from "@quartet/service";
+import { DROP_EVERY, type Logger, type Metrics, observeRelay, relayMetrics, unsafe } from "@quartet/service";
 import { natsOptions } from "./nats.ts";
 import type { AppendEvents, Migration } from "./ports.ts";
 
@@ -41,13 +41,6 @@ export function createUserRelay(
   },
   { logger, metrics }: { logger: Logger; metrics: Metrics },
 ) {
-  const published = metrics.counter("quartet_outbox_published_total", "Events JetStream acknowledged", ["stream"]);
-  const latency = metrics.histogram("quartet_outbox_publish_seconds", "From the commit to the acknowledgement", [
-    "stream",
-  ]);
-  const resent = metrics.counter("quartet_outbox_resent_total", "Events sent again because the stream was behind", [
-    "stream",
-  ]);
   const relay = createPostgresRelay({
     connectionString: options.postgresUrl,
     slot: SLOT,
@@ -66,25 +59,8 @@ export function createUserRelay(
     onStreamLost: options.onStreamLost,
     ...(unsafe.has("drop-ack") ? { unsafe: { dropEvery: DROP_EVERY } } : {}),
     logger,
-    metrics: {
-      published: (stream, seconds) => {
-        published.inc({ stream });
-        latency.observe({ stream }, seconds);
-      },
-      resent: (stream) => resent.inc({ stream }),
-    },
+    metrics: relayMetrics(metrics, "user"),
   });
-  const figure = (name: string, help: string, read: () => number | null) =>
-    metrics.gauge(name, help, [], (gauge) => gauge.set(read() ?? Number.NaN));
-  figure("quartet_outbox_lag_bytes", "WAL between what is relayed and what is written", () => relay.status().lagBytes);
-  figure(
-    "quartet_outbox_lag_seconds",
-    "Age of the newest moment of which everything is relayed",
-    () => relay.status().lagSeconds,
-  );
-  figure("quartet_outbox_unacked", "Published and not yet acknowledged", () => relay.status().unacked);
-  figure("quartet_outbox_slot_lost", "1 if PostgreSQL has given up the relay's slot", () =>
-    relay.status().walStatus === "lost" ? 1 : 0,
-  );
+  observeRelay(metrics, "user", relay);
   return relay;
 }

@@ -35,8 +35,8 @@ export interface SagaOptions {
  */
 export async function runSaga(options: SagaOptions, signal: AbortSignal): Promise<void> {
   const { db, logger, metrics } = options;
-  const open = metrics.gauge("quartet_erasures_open", "Erasures that are not complete");
-  const overdue = metrics.gauge("quartet_erasures_overdue", "Erasures that take longer than fifteen minutes");
+  const open = metrics.gauge("quartet_erasures_open");
+  const overdue = metrics.gauge("quartet_erasures_overdue");
   let counted = 0;
   while (!signal.aborted) {
     try {

@@ -28,9 +28,7 @@ export class PasswordHasher {
     this.#waitMs = options.waitMs ?? 700;
     this.#decoy = hash("a password that nobody has", PARAMETERS);
     const waiting = this.#waiting;
-    metrics.gauge("quartet_password_queue", "Password hashes that wait for their turn", [], (g) =>
-      g.set(waiting.length),
-    );
+    metrics.gauge("quartet_password_queue", (gauge) => gauge.set(waiting.length));
   }
 
   /** Throws `unavailable` if too many wait. */

@@ -1,0 +1,94 @@
+import { type Metrics, setOrForget } from "./metrics.ts";
+
+export type StoreName = "postgres" | "redis" | "clickhouse" | "elasticsearch" | "nats";
+
+/** What a store tells of itself, in bytes; absent or null where it does not. */
+export interface StoreFigures {
+  size?: number | null;
+  capacity?: number | null;
+  available?: number | null;
+}
+
+const LOOK_MS = 1_200;
+/** Scrapes of several Prometheus servers, and the gauges of one scrape, share a look. */
+const FRESH_MS = 500;
+
+/**
+ * Asks the store at every scrape whether it is there and how much room it has. `look` must fail when the store is away; whatever takes longer than 1.2 s
+ * counts as away. The last known sizes stay.
+ */
+export function observeStore(metrics: Metrics, store: StoreName, look: () => Promise<StoreFigures>): void {
+  let last: { at: number; done: Promise<boolean> } | undefined;
+  let known: StoreFigures = {};
+  const ask = async (): Promise<boolean> => {
+    try {
+      known = await within(LOOK_MS, look());
+      return true;
+    } catch {
+      return false;
+    }
+  };
+  const looked = (): Promise<boolean> => {
+    if (!last || performance.now() - last.at > FRESH_MS) last = { at: performance.now(), done: ask() };
+    return last.done;
+  };
+  metrics.gauge("quartet_store_up", async (gauge) => gauge.set({ store }, (await looked()) ? 1 : 0));
+  const figure = (name: "size" | "capacity" | "available") =>
+    metrics.gauge(`quartet_store_${name}_bytes`, async (gauge) => {
+      await looked();
+      setOrForget(gauge, { store }, known[name]);
+    });
+  figure("size");
+  figure("capacity");
+  figure("available");
+}
+
+export interface PoolFigures {
+  idle: number;
+  used: number;
+  max: number;
+  waiting: number;
+}
+
+/** The figures of a client pool, read at every scrape. */
+export function observePool(metrics: Metrics, dependency: string, read: () => PoolFigures): void {
+  metrics.gauge("quartet_pool_connections", (gauge) => {
+    const { idle, used } = read();
+    gauge.set({ dependency, state: "idle" }, idle);
+    gauge.set({ dependency, state: "used" }, used);
+  });
+  metrics.gauge("quartet_pool_connections_max", (gauge) => gauge.set({ dependency }, read().max));
+  metrics.gauge("quartet_pool_waiting", (gauge) => gauge.set({ dependency }, read().waiting));
+}
+
+/** For whoever rebuilds a read model. */
+export function rebuildMetrics(metrics: Metrics, store: Exclude<StoreName, "postgres" | "nats">) {
+  const running = metrics.gauge("quartet_rebuild_running");
+  const done = metrics.gauge("quartet_rebuild_progress");
+  running.set({ store }, 0);
+  return {
+    /** `share`: how much of it is done, 0 to 1. */
+    progress(share: number): void {
+      running.set({ store }, 1);
+      done.set({ store }, Math.min(1, Math.max(0, share)));
+    },
+    /** It came to an end: `ok` if the rebuilt read model is the one that answers now. */
+    ended(ok: boolean): void {
+      running.set({ store }, 0);
+      if (ok) done.set({ store }, 1);
+    },
+  };
+}
+
+async function within<T>(ms: number, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms);
+  });
+  work.catch(() => {});
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
