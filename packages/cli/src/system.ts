@@ -10,7 +10,10 @@ import {
 } from "@quartet/engines";
 import { UsageError } from "./client.ts";
 import { operatorToken, type RunFile } from "./home.ts";
-import { SERVICE_NAMES, SERVICE_PORTS, SERVICE_ROLES, type ServiceName, ServiceProcess } from "./service.ts";
+import {
+  type Role,
+  SERVICE_NAMES, SERVICE_PORTS, SERVICE_ROLES, type ServiceName, ServiceProcess,
+} from "./service.ts";
 
 /** Which engines a service talks to. */
 const NEEDS: Record<ServiceName, EngineName[]> = {
@@ -59,6 +62,16 @@ function splitRoles(): boolean {
   return process.env.QUARTET_ROLES === "split";
 }
 
+/** The processes of a service beside its API, where roles are split: `QUARTET_PROJECTORS=2` gives every projector a second replica. */
+function workersOf(name: ServiceName): { role: Role; replica: number }[] {
+  const projectors = Number(process.env.QUARTET_PROJECTORS ?? 1);
+  return SERVICE_ROLES[name]
+    .filter((role) => role !== "api")
+    .flatMap((role) =>
+      Array.from({ length: role === "projector" ? projectors : 1 }, (_, i) => ({ role, replica: i + 1 })),
+    );
+}
+
 /**
  * Where the services reach an engine: its own address, or what `QUARTET_VIA_<ENGINE>=host:port` names, so that something that can cut or slow the
  * connection may stand between.
@@ -72,7 +85,7 @@ interface Ports {
   port: number;
   adminPort: number;
 }
-export type ServicePorts = Record<ServiceName, Ports & { roles: Record<string, Ports> }>;
+export type ServicePorts = Record<ServiceName, Ports & { workers: Ports[] }>;
 
 /** Chooses the services' ports. Throws UsageError if PORT was given and is taken. */
 export async function choosePorts(): Promise<ServicePorts> {
@@ -95,12 +108,11 @@ export async function choosePorts(): Promise<ServicePorts> {
   for (const name of SERVICE_NAMES.toReversed()) {
     const usual = randomPorts() ? undefined : SERVICE_PORTS[name];
     const port = await choose(name === "gateway" && given !== undefined ? Number(given) : usual);
-    ports[name] = { port, adminPort: await choose(port + 1000 < 65_536 ? port + 1000 : port - 1000), roles: {} };
+    ports[name] = { port, adminPort: await choose(port + 1000 < 65_536 ? port + 1000 : port - 1000), workers: [] };
   }
   for (const name of splitRoles() ? SERVICE_NAMES : []) {
-    for (const role of SERVICE_ROLES[name]) {
-      if (role !== "api")
-        ports[name].roles[role] = { port: await choose(undefined), adminPort: await choose(undefined) };
+    for (const _ of workersOf(name)) {
+      ports[name].workers.push({ port: await choose(undefined), adminPort: await choose(undefined) });
     }
   }
   return ports;
@@ -119,11 +131,11 @@ export function assemble(home: string, engines: Engine[], ports: ServicePorts): 
   );
   const token = operatorToken(home);
   const secret = loadCredentials(home).internalSecret;
-  const services = SERVICE_NAMES.map((name) => {
+  const services = SERVICE_NAMES.flatMap((name) => {
     const stores = NEEDS[name].map((engine) => {
       const variable = ENGINE_URL_VARIABLES[engine];
       const local = engines.find((candidate) => candidate.name === engine);
-      return [variable, local ? local.urlFor(name) : process.env[variable]];
+      return [variable, local ? reachedVia(engine, local.urlFor(name)) : process.env[variable]];
     });
     const env = {
       ...base,
@@ -131,12 +143,16 @@ export function assemble(home: string, engines: Engine[], ports: ServicePorts): 
       ...Object.fromEntries(stores),
       INTERNAL_SECRET: secret,
       ...(name === "gateway" ? { QUARTET_OPERATOR_TOKEN: token } : {}),
+      // A fresh Java engine would make the first minute look slow; a wish from the environment wins.
+      ...(name === "search" ? { WARM_UP_MS: process.env.WARM_UP_MS ?? "10000" } : {}),
     };
-    const { port, adminPort, roles } = ports[name];
+    const { port, adminPort, workers } = ports[name];
     if (!splitRoles()) return [new ServiceProcess(name, { home, port, adminPort, env })];
-    return SERVICE_ROLES[name].map((role) => {
-      return new ServiceProcess(name, { home, ...(roles[role] ?? { port, adminPort }), env, role });
-    });
+    return [
+      new ServiceProcess(name, { home, port, adminPort, env, role: "api" }),
+      ...workersOf(name).map((worker, i) => new ServiceProcess(name, { home, ...workers[i]!, env, ...worker })),
+    ];
+  });
   });
   const url = `http://127.0.0.1:${ports.gateway.port}`;
   const startedAt = new Date().toISOString();

@@ -8,6 +8,7 @@ import { connectElasticsearch, elasticsearchDependency } from "./store/client.ts
 import { ensureIndexes, indexNames, noteReplay, replayState } from "./store/indexes.ts";
 import { createStore } from "./store/store.ts";
 import { countLiving, refresh, StoreAway, writeUsers, writeWatermark } from "./store/users.ts";
+import { warmUp } from "./store/warmup.ts";
 
 const LOOK_EVERY_MS = 1000;
 
@@ -27,6 +28,7 @@ await runProcess({
     const supervise = (name: string, work: (signal: AbortSignal) => Promise<void>) =>
       workers.push(superviseWorker(name, work, { logger }));
 
+    let warm = config.WARM_UP_MS === 0;
     let wake: () => void = () => {};
     let complained = false;
     // For ever, not once: a wiped store gets its index back, and the stream is replayed into it.
@@ -50,6 +52,8 @@ await runProcess({
             }
           }
           complained = false;
+          if (!warm) await warmUp(slow, config.INDEX_PREFIX, config.WARM_UP_MS, signal);
+          warm = true;
         } catch (error) {
           wait = 500;
           if (!complained) logger.debug({ err: error }, "the index has to wait");
@@ -97,6 +101,7 @@ await runProcess({
       ...(app ? { app } : {}),
       workers,
       ready: async () => {
+        if (!warm) throw new Error("Elasticsearch is being warmed up");
         await elasticsearch.run(() => countLiving(client, names));
       },
       close: async () => {

@@ -102,6 +102,13 @@ async function create(
   }
 }
 
+/** Removes what is behind the alias, for good. */
+export async function removeIndexes(client: Client, names: IndexNames): Promise<void> {
+  const behind = Object.keys(await client.indices.getAlias({ name: names.users }, { ignore: [404] }));
+  const index = behind.filter((name) => name.startsWith(`${names.users}-v`));
+  if (index.length > 0) await client.indices.delete({ index });
+}
+
 /** The index behind the alias, and whether the stream has been replayed into it from the start. */
 export async function replayState(client: Client, names: IndexNames): Promise<{ index: string; replayed: boolean }> {
   const found = Object.entries(await client.indices.getMapping({ index: names.users }))[0];
