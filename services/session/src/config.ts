@@ -1,5 +1,6 @@
 import { commonConfig } from "@quartet/service";
 import { z } from "zod";
+import { redisTarget } from "./store/target.ts";
 
 const seconds = z.coerce.number().int().min(1);
 
@@ -7,7 +8,13 @@ const seconds = z.coerce.number().int().min(1);
 export const configSchema = z
   .object({
     ...commonConfig(8082),
-    REDIS_URL: z.string().regex(/^rediss?:\/\//, "must begin with redis:// or rediss://"),
+    REDIS_URL: z.string().superRefine((url, context) => {
+      try {
+        redisTarget(url);
+      } catch (error) {
+        context.addIssue({ code: "custom", message: (error as Error).message });
+      }
+    }),
     NATS_URL: z.string().regex(/^(nats|tls):\/\//, "must begin with nats:// or tls://"),
     USER_URL: z.url(),
     /** A session that is not used for so long ends. */

@@ -12,9 +12,11 @@ import { configSchema } from "./config.ts";
 import { createSessionProjector } from "./events/projector.ts";
 import { createSessionRelay, eraseOutboxEntries } from "./events/relay.ts";
 import { createApp } from "./http/app.ts";
+import { observeRedis } from "./store/figures.ts";
 import { createProfiles } from "./store/profiles.ts";
 import { connectRedis, isRedisFault } from "./store/redis.ts";
 import { createSessions } from "./store/sessions.ts";
+import { redisTarget } from "./store/target.ts";
 import { OUTBOX } from "./store/templates.ts";
 
 const SWEEP_EVERY_MS = 250;
@@ -42,6 +44,7 @@ await runProcess({
 
     // The workers have a connection of their own: a long script of theirs may take more than a request has.
     const back = has("relay") || has("projector") ? connectRedis(config.REDIS_URL, 10_000, complain) : undefined;
+    observeRedis(metrics, redis, back ? [front.redis, back.redis] : [front.redis]);
     const workers: Worker[] = [];
     const supervise = (name: string, work: (signal: AbortSignal) => Promise<void>) =>
       workers.push(superviseWorker(name, work, { logger }));
@@ -75,7 +78,7 @@ await runProcess({
     if (back && has("relay")) {
       const relay = createSessionRelay(
         {
-          redisUrl: config.REDIS_URL,
+          redis: redisTarget(config.REDIS_URL),
           natsUrl: config.NATS_URL,
           prefix: OUTBOX,
           retentionMs: config.OUTBOX_RETENTION_SECONDS * 1000,

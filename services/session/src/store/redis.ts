@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { unsafe } from "@quartet/service";
 import { Redis, ReplyError } from "ioredis";
+import { redisTarget } from "./target.ts";
 
 const folder = new URL("./lua/", import.meta.url);
 /** The defects that are switched on, as the scripts read them. */
@@ -23,7 +24,9 @@ export interface RedisStore {
  * again by itself, for ever.
  */
 export function connectRedis(url: string, timeoutMs: number, onError: (error: Error) => void): RedisStore {
-  const redis = new Redis(url, {
+  const target = redisTarget(url);
+  const redis = new Redis(target.url, {
+    ...target.options,
     commandTimeout: timeoutMs,
     connectTimeout: 1000,
     // A host that vanished closes no connection, and TCP alone would hope for a quarter of an hour.
