@@ -43,6 +43,8 @@ export interface ServiceOptions {
   env: NodeJS.ProcessEnv;
   /** One role alone; absent: all of them. The process that serves the API has the service's own name, the others `<service>-<role>`. */
   role?: Role;
+  /** Which replica of the role this is; 1 if absent. */
+  replica?: number;
 }
 
 /** Thrown when a service ended before it answered, or did not answer in time; carries the end of its log. */
@@ -60,9 +62,9 @@ export class ServiceProcess {
   readonly #process: ManagedProcess;
 
   constructor(name: ServiceName, options: ServiceOptions) {
-    const { role } = options;
+    const { role, replica = 1 } = options;
     this.#service = name;
-    this.name = role === undefined || role === "api" ? name : `${name}-${role}`;
+    this.name = role === undefined || role === "api" ? name : `${name}-${role}${replica > 1 ? `-${replica}` : ""}`;
     this.port = options.port;
     this.adminPort = options.adminPort;
     this.#env = role === undefined ? options.env : { ...options.env, ROLE: role };

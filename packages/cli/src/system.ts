@@ -10,10 +10,7 @@ import {
 } from "@quartet/engines";
 import { UsageError } from "./client.ts";
 import { operatorToken, type RunFile } from "./home.ts";
-import {
-  type Role,
-  SERVICE_NAMES, SERVICE_PORTS, SERVICE_ROLES, type ServiceName, ServiceProcess,
-} from "./service.ts";
+import { type Role, SERVICE_NAMES, SERVICE_PORTS, SERVICE_ROLES, type ServiceName, ServiceProcess } from "./service.ts";
 
 /** Which engines a service talks to. */
 const NEEDS: Record<ServiceName, EngineName[]> = {
@@ -152,7 +149,6 @@ export function assemble(home: string, engines: Engine[], ports: ServicePorts): 
       new ServiceProcess(name, { home, port, adminPort, env, role: "api" }),
       ...workersOf(name).map((worker, i) => new ServiceProcess(name, { home, ...workers[i]!, env, ...worker })),
     ];
-  });
   });
   const url = `http://127.0.0.1:${ports.gateway.port}`;
   const startedAt = new Date().toISOString();
