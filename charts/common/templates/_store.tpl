@@ -35,11 +35,15 @@ spec:
       {{- include "common.selector" (dict "ctx" .ctx "component" "store") | nindent 6 }}
   template:
     metadata:
+      # Nothing here changes with the version of the chart: an upgrade restarts a store only if the store itself is another.
       labels:
-        {{- include "common.labels" (dict "ctx" .ctx "component" "store") | nindent 8 }}
+        {{- include "common.selector" (dict "ctx" .ctx "component" "store") | nindent 8 }}
+        app.kubernetes.io/part-of: quartet
         quartet/store: {{ .ctx.Chart.Name }}
+      {{- with .config }}
       annotations:
-        checksum/config: {{ list $s .config | toJson | sha256sum }}
+        checksum/config: {{ toJson . | sha256sum }}
+      {{- end }}
     spec:
       automountServiceAccountToken: false
       enableServiceLinks: false

@@ -18,6 +18,10 @@ The caller defines "<chart>.env" with the environment that is its own.
 - { name: HOST, value: 0.0.0.0 }
 - { name: PORT, value: "8080" }
 - { name: ADMIN_PORT, value: "9080" }
+{{- if has .role (list "api" "all") }}
+# Those who send requests learn of the end of a pod a moment after the pod does: it serves on until they have, and ends their connections in peace.
+- { name: DRAIN_MS, value: "7000" }
+{{- end }}
 - { name: LOG_LEVEL, value: {{ $v.logLevel }} }
 - { name: NODE_OPTIONS, value: "--max-old-space-size={{ int $v.heapMiB }}" }
 - name: INTERNAL_SECRET
@@ -79,6 +83,7 @@ spec:
   replicas: {{ $r.replicas }}
   {{- end }}
   revisionHistoryLimit: 3
+  minReadySeconds: 3
   strategy:
     type: RollingUpdate
     rollingUpdate: { maxSurge: 1, maxUnavailable: 0 }
@@ -122,12 +127,6 @@ spec:
             {{- end }}
             - { name: admin, containerPort: 9080 }
           {{- include "common.probes" $ctx | nindent 10 }}
-          {{- if $serves }}
-          lifecycle:
-            # Those who send requests learn of the end of a pod a moment after the pod does: it keeps answering until they have.
-            preStop:
-              exec: { command: [sleep, "5"] }
-          {{- end }}
           resources:
             {{- toYaml $r.resources | nindent 12 }}
           securityContext:

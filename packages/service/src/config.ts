@@ -11,6 +11,8 @@ export function commonConfig(defaultPort: number) {
     /** `PORT` + 1000 unless set. */
     ADMIN_PORT: port.optional(),
     LOG_LEVEL: z.enum(["fatal", "error", "warn", "info", "debug", "trace", "silent"]).default("info"),
+    /** How long a process still serves after it was told to end: until those who send to it have learnt that it does. */
+    DRAIN_MS: z.coerce.number().int().min(0).max(60_000).default(0),
     INTERNAL_SECRET: z.string().min(32, "needs at least 32 characters"),
     ROLE: z.enum(["api", "relay", "projector", "all"]).default("all"),
     OTEL_EXPORTER_OTLP_ENDPOINT: z.url().optional(),

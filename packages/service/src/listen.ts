@@ -1,5 +1,6 @@
 import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 
 export interface Listening {
   server: Server;
@@ -7,6 +8,11 @@ export interface Listening {
   port: number;
   /** `http://host:port` */
   url: string;
+  /**
+   * From now on every answer closes its connection. Resolves after `ms`: those who keep connections for less than that hold none any more, and new
+   * requests went elsewhere, where there is an elsewhere. A request that meets a closing connection may not be sent again if it is a write; so none does.
+   */
+  drain(ms: number): Promise<void>;
   /** Stops accepting, lets what is in flight finish for at most `graceMs` (10 s), then cuts the rest. */
   close(graceMs?: number): Promise<void>;
 }
@@ -16,6 +22,7 @@ export interface Listening {
  * than any client of ours keeps them, so that no client sends into a connection the server is just closing. Rejects if the port is taken.
  */
 export function listen(handler: RequestListener, options: { host: string; port: number }): Promise<Listening> {
+  let draining = false;
   let closing = false;
   const server = createServer({
     requestTimeout: 30_000,
@@ -25,7 +32,7 @@ export function listen(handler: RequestListener, options: { host: string; port: 
     maxHeaderSize: 32 * 1024,
   });
   server.on("request", (req, res) => {
-    if (closing) res.setHeader("Connection", "close");
+    if (draining || closing) res.setHeader("Connection", "close");
     else res.once("close", () => closing && server.closeIdleConnections());
     handler(req, res);
   });
@@ -46,11 +53,16 @@ export function listen(handler: RequestListener, options: { host: string; port: 
         clearInterval(sweep);
         clearTimeout(cut);
       };
+      const drain = async (ms: number): Promise<void> => {
+        draining = true;
+        await sleep(ms);
+      };
       resolve({
         server,
         host: options.host,
         port,
         url: `http://${options.host.includes(":") ? `[${options.host}]` : options.host}:${port}`,
+        drain,
         close,
       });
     });

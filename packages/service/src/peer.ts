@@ -30,7 +30,7 @@ export interface PeerRequest {
   traceparent?: string | undefined;
   headers?: Record<string, string>;
   timeoutMs?: number;
-  /** A reset connection is tried once again. Default: true for GET, HEAD, PUT, DELETE. */
+  /** May be sent again when its connection breaks. Default: true for GET, HEAD, PUT, DELETE. */
   idempotent?: boolean;
 }
 
@@ -51,18 +51,21 @@ export interface Peer {
 }
 
 const idempotentMethods = new Set(["GET", "HEAD", "PUT", "DELETE"]);
+/** Two: after a kill, more than one connection of the pool may be broken. */
+const resends = 2;
 const maxAnswerBytes = 64 * 1024 * 1024;
 
 /**
- * Another service of ours over a keep-alive pool, with a signed identity, the trace, a deadline and a breaker. Connections are given up after 10 s
- * of idleness, long before the server closes them; one that a restart broke is replaced, and an idempotent call that hit it is sent again, once.
+ * Another service of ours over a keep-alive pool, with a signed identity, the trace, a deadline and a breaker. Connections are given up after
+ * 4 s of idleness, before a server that ends closes them (DRAIN_MS). An idempotent call that hit a broken connection is sent again, as is any call
+ * that found nobody to connect to: behind one name there may be several processes.
  */
 export function createPeer(options: PeerOptions): Peer {
   const pool = new Pool(new URL(options.url).origin, {
     connections: options.connections ?? 128,
     pipelining: 1,
-    keepAliveTimeout: 10_000,
-    keepAliveMaxTimeout: 10_000,
+    keepAliveTimeout: 4_000,
+    keepAliveMaxTimeout: 4_000,
     connect: { timeout: 1000 },
     headersTimeout: 0,
     bodyTimeout: 0,
@@ -106,12 +109,14 @@ export function createPeer(options: PeerOptions): Peer {
       () =>
         dependency.run(
           async (signal) => {
-            try {
-              return await once(method, path, request, signal);
-            } catch (error) {
-              if (signal.aborted || !(request.idempotent ?? idempotentMethods.has(method)) || !wasReset(error))
-                throw error;
-              return await once(method, path, request, signal);
+            for (let again = resends; ; again--) {
+              try {
+                return await once(method, path, request, signal);
+              } catch (error) {
+                const idempotent = request.idempotent ?? idempotentMethods.has(method);
+                const harmless = wasRefused(error) || (idempotent && wasReset(error));
+                if (again === 0 || signal.aborted || !harmless) throw error;
+              }
             }
           },
           request.timeoutMs === undefined ? {} : { timeoutMs: request.timeoutMs },
@@ -164,6 +169,10 @@ function decode(answer: PeerAnswer<Buffer>): unknown {
   const text = answer.body.toString("utf8");
   if (text === "") return undefined;
   return /[/+]json\b/.test(type) ? JSON.parse(text) : text;
+}
+
+function wasRefused(error: unknown): boolean {
+  return (error as { code?: string } | null)?.code === "ECONNREFUSED";
 }
 
 function wasReset(error: unknown): boolean {

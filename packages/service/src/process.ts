@@ -22,18 +22,20 @@ export interface ProcessOptions {
   /** The service's name. */
   name: string;
   /** `commonConfig` as it was read. `ADMIN_PORT` absent: `PORT` + 1000, or any free one if `PORT` is 0. */
-  config: { HOST: string; PORT: number; ADMIN_PORT?: number | undefined; LOG_LEVEL: string };
+  config: { HOST: string; PORT: number; ADMIN_PORT?: number | undefined; LOG_LEVEL: string; DRAIN_MS?: number };
   start: (context: { logger: Logger }) => Promise<Running> | Running;
   /** How long requests and workers may take to finish, each. Default 10 s. */
   graceMs?: number;
 }
 
 /**
- * Runs a service until SIGTERM or SIGINT. Then: not ready, no new connections, requests in flight finish, workers stop, pools close, exit 0.
+ * Runs a service until SIGTERM or SIGINT. Then: not ready; for `DRAIN_MS` all goes on, but connections end with their answers; no new connections,
+ * requests in flight finish, workers stop, pools close, exit 0.
  * An error nobody caught is logged and exit code 1, as is a port that is taken: the supervisor starts the process again.
  */
 export async function runProcess(options: ProcessOptions): Promise<void> {
   const { name, config, graceMs = 10_000 } = options;
+  const drainMs = config.DRAIN_MS ?? 0;
   const logger = createLogger(name, config.LOG_LEVEL);
   for (const name of unsafe) logger.error({ unsafe: name }, `UNSAFE, by QUARTET_UNSAFE: ${UNSAFE[name]}`);
   const die = (message: string) => (err: unknown) => {
@@ -52,7 +54,8 @@ export async function runProcess(options: ProcessOptions): Promise<void> {
     if (phase === "stopping") return; // Ctrl-C reaches the whole group, and the supervisor signals again
     phase = "stopping";
     logger.info({ signal }, "stopping");
-    setTimeout(() => die("did not stop in time")(undefined), graceMs * 2 + 5000).unref();
+    setTimeout(() => die("did not stop in time")(undefined), drainMs + graceMs * 2 + 5000).unref();
+    if (drainMs > 0) await api?.drain(drainMs);
     await api?.close(graceMs);
     await Promise.race([
       Promise.all(running?.workers?.map((worker) => worker.stop()) ?? []),

@@ -15,9 +15,13 @@ const FRESH_MS = 500;
 
 /**
  * Asks the store at every scrape whether it is there and how much room it has. `look` must fail when the store is away; whatever takes longer than 1.2 s
- * counts as away. The last known sizes stay.
+ * counts as away. The last known sizes stay. Returns what a further gauge has to await, so that it tells of the same look.
  */
-export function observeStore(metrics: Metrics, store: StoreName, look: () => Promise<StoreFigures>): void {
+export function observeStore(
+  metrics: Metrics,
+  store: StoreName,
+  look: () => Promise<StoreFigures>,
+): () => Promise<boolean> {
   let last: { at: number; done: Promise<boolean> } | undefined;
   let known: StoreFigures = {};
   const ask = async (): Promise<boolean> => {
@@ -41,6 +45,12 @@ export function observeStore(metrics: Metrics, store: StoreName, look: () => Pro
   figure("size");
   figure("capacity");
   figure("available");
+  return looked;
+}
+
+/** NATS as a service sees it that only uses it: whether its connection stands. */
+export function observeBroker(metrics: Metrics, broker: { readonly up: boolean }): void {
+  metrics.gauge("quartet_store_up", (gauge) => gauge.set({ store: "nats" }, broker.up ? 1 : 0));
 }
 
 export interface PoolFigures {

@@ -141,7 +141,19 @@ describe("peer", () => {
     server.close();
   });
 
-  it("sends again, once, what met a reset, if it may be repeated", async () => {
+  it("tries again whoever refused the connection, a write too: nothing was sent", async () => {
+    const server = createServer((_req, res) => res.end("ok"));
+    const port = await serve(server);
+    const peer = peerOf(port, 2000);
+    await new Promise((done) => server.close(done));
+    const refused = await caught(peer.request("POST", "/", { body: {} }));
+    expect(refused).toMatchObject({ status: 503 });
+    await serve(server, port);
+    cleanup.push(() => server.close());
+    expect((await peer.request("POST", "/", { body: {} })).body).toBe("ok");
+  });
+
+  it("sends again what met a reset, if it may be repeated", async () => {
     let connections = 0;
     const server = createTcp((socket) => {
       connections++;

@@ -56,6 +56,22 @@ it("drains on SIGTERM: what is in flight finishes, nothing new is taken, workers
   expect(text()).toMatch("worker flushed");
 });
 
+it("goes on serving for DRAIN_MS after SIGTERM, not ready, and takes leave of each connection", async () => {
+  const { process: running, text, exit } = await start({ DRAIN_MS: "4000" });
+  const { url, admin } = await listening(text);
+  expect((await fetch(`${url}/slow`)).headers.get("connection")).toBe("keep-alive");
+  running.kill("SIGTERM");
+  await vi.waitFor(async () => expect((await fetch(`${admin}/readyz`)).status).toBe(503), {
+    timeout: 5000,
+    interval: 5,
+  });
+  const late = await fetch(`${url}/slow`);
+  expect([late.status, late.headers.get("connection")]).toEqual([200, "close"]);
+  expect(text()).not.toMatch("worker flushed");
+  expect(await exit).toBe(0);
+  expect(text()).toMatch("worker flushed");
+});
+
 it("an error that nobody caught ends the process, logged", async () => {
   const { text, exit } = await start();
   const { url } = await listening(text);
