@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { loadConfig, metrics, runProcess, superviseWorker, type Worker } from "@quartet/service";
+import { loadConfig, metrics, observeBroker, runProcess, superviseWorker, type Worker } from "@quartet/service";
 import { configSchema } from "./config.ts";
 import { connectBroker } from "./events/nats.ts";
 import { hasPassed, hasPassedPerson, progress } from "./events/progress.ts";
@@ -9,6 +9,7 @@ import { createApp } from "./http/app.ts";
 import { createClickHouse } from "./store/client.ts";
 import { createAnonymiser, erasedAmong, recordErased } from "./store/erasure.ts";
 import { insertFacts } from "./store/facts.ts";
+import { observeClickHouse } from "./store/figures.ts";
 import { migrate } from "./store/migrations.ts";
 import { writeWatermark } from "./store/watermarks.ts";
 
@@ -29,6 +30,8 @@ await runProcess({
       maxMemoryBytes: config.QUERY_MEMORY_MIB * 1024 * 1024,
     });
     const broker = connectBroker(config.NATS_URL, logger);
+    observeClickHouse(metrics, clickhouse);
+    observeBroker(metrics, broker);
     const anonymiser = createAnonymiser(clickhouse);
     const workers: Worker[] = [];
     const supervise = (name: string, work: (signal: AbortSignal) => Promise<void>) =>

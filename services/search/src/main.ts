@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { loadConfig, metrics, runProcess, superviseWorker, type Worker } from "@quartet/service";
+import { loadConfig, metrics, observeBroker, runProcess, superviseWorker, type Worker } from "@quartet/service";
 import { configSchema } from "./config.ts";
 import { connectBroker, createUserProjector, progress, replay } from "./events/projector.ts";
 import { createApp } from "./http/app.ts";
 import { createContext } from "./http/context.ts";
 import { connectElasticsearch, elasticsearchDependency } from "./store/client.ts";
+import { observeElasticsearch } from "./store/figures.ts";
 import { ensureIndexes, indexNames, noteReplay, replayState } from "./store/indexes.ts";
 import { createStore } from "./store/store.ts";
 import { countLiving, refresh, StoreAway, writeUsers, writeWatermark } from "./store/users.ts";
@@ -24,6 +25,8 @@ await runProcess({
     const slow = connectElasticsearch(config.ELASTICSEARCH_URL, 30_000);
     const elasticsearch = elasticsearchDependency(1500);
     const broker = connectBroker(config.NATS_URL, logger);
+    observeElasticsearch(metrics, client, elasticsearch, names);
+    observeBroker(metrics, broker);
     const workers: Worker[] = [];
     const supervise = (name: string, work: (signal: AbortSignal) => Promise<void>) =>
       workers.push(superviseWorker(name, work, { logger }));

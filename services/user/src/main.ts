@@ -3,6 +3,7 @@ import { createPeer, loadConfig, metrics, runProcess, superviseWorker, type Work
 import { configSchema } from "./config.ts";
 import { runAudit } from "./events/audit.ts";
 import { createDeadLetterOffice, NoSuchLetter } from "./events/dead.ts";
+import { observeStreams } from "./events/figures.ts";
 import { connectBroker } from "./events/nats.ts";
 import { appendEvents, createUserRelay, outboxTables, SLOT } from "./events/relay.ts";
 import { runSaga } from "./events/saga.ts";
@@ -10,6 +11,7 @@ import { findErasedUsers, keepStreams, streamCounts } from "./events/streams.ts"
 import { createApp } from "./http/app.ts";
 import { PasswordHasher } from "./http/passwords.ts";
 import { Database } from "./store/database.ts";
+import { observeDatabase } from "./store/figures.ts";
 import { forgetOldAnswers } from "./store/idempotency.ts";
 import { migrate, ownMigrations } from "./store/migrate.ts";
 import { hasErasuresToRepeat, noticeRestore, reemitSome, repairUsers, requestReemission } from "./store/repair.ts";
@@ -32,6 +34,8 @@ await runProcess({
       analytics: peer("analytics", config.ANALYTICS_URL),
       search: peer("search", config.SEARCH_URL),
     };
+    observeDatabase(metrics, db, SLOT);
+    observeStreams(metrics, broker);
     const workers: Worker[] = [];
     const supervise = (name: string, work: (signal: AbortSignal) => Promise<void>) =>
       workers.push(superviseWorker(name, work, { logger }));

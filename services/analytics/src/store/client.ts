@@ -40,6 +40,8 @@ export interface ClickHouse {
   insert(table: string, columns: readonly string[], rows: unknown[][]): Promise<void>;
   /** Called when a table or the database is missing: whoever migrates may want to know. */
   onMissingSchema(listener: () => void): void;
+  /** How many heavy queries run, may run, and wait. */
+  turns(): { idle: number; used: number; max: number; waiting: number };
   close(): Promise<void>;
 }
 
@@ -197,6 +199,12 @@ export function createClickHouse(options: ClickHouseOptions): ClickHouse {
         });
       }),
     onMissingSchema: (listener) => void listeners.push(listener),
+    turns: () => ({
+      idle: options.concurrency - gate.running,
+      used: gate.running,
+      max: options.concurrency,
+      waiting: gate.waiting,
+    }),
     async close() {
       dependency.close();
       await Promise.all([requests.close(), ingest.close()]);

@@ -3,6 +3,7 @@ import { HttpProblem } from "@quartet/service";
 export interface Gate {
   /** Runs `work` as soon as there is room. 503 with `Retry-After` if the line is full or moves too slowly. */
   run<T>(work: () => Promise<T>): Promise<T>;
+  readonly running: number;
   readonly waiting: number;
 }
 
@@ -38,6 +39,9 @@ export function createGate(options: { width: number; queue: number; waitMs: numb
   };
 
   return {
+    get running() {
+      return running;
+    },
     get waiting() {
       return line.length;
     },
