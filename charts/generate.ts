@@ -121,7 +121,7 @@ function readme(chart: string, document: Document): string {
   const extra = join(charts, chart, "ABOUT.md");
   return [
     `# ${chart}`,
-    `${description}.`,
+    `${description}. Kubernetes 1.29 or newer.`,
     "",
     "```sh",
     `helm install ${chart} charts/${chart} --namespace quartet --wait`,

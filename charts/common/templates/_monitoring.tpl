@@ -109,8 +109,8 @@ spec:
           valueFrom:
             secretKeyRef: { name: {{ include "common.internalSecretName" .ctx }}, key: internal-secret }
       resources:
-        requests: { cpu: 50m, memory: 96Mi }
-        limits: { memory: 192Mi }
+        requests: { cpu: 50m, memory: 96Mi, ephemeral-storage: 32Mi }
+        limits: { memory: 192Mi, ephemeral-storage: 128Mi }
       securityContext:
         {{- include "common.containerSecurity" .ctx | nindent 8 }}
       volumeMounts:

@@ -15,3 +15,9 @@ readOnlyRootFilesystem: true
 capabilities:
   drop: [ALL]
 {{- end -}}
+
+{{/* Requests and limits, with a bound for what is written beside the volumes (logs, /tmp). dict "resources" (dict) "scratch" "256Mi" */}}
+{{- define "common.resources" -}}
+{{- $bound := dict "requests" (dict "ephemeral-storage" "32Mi") "limits" (dict "ephemeral-storage" .scratch) -}}
+{{- toYaml (merge (deepCopy .resources) $bound) -}}
+{{- end -}}

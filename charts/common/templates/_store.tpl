@@ -100,7 +100,7 @@ spec:
             timeoutSeconds: 5
             failureThreshold: 6
           resources:
-            {{- toYaml $s.resources | nindent 12 }}
+            {{- include "common.resources" (dict "resources" $s.resources "scratch" "2Gi") | nindent 12 }}
           securityContext:
             {{- include "common.containerSecurity" .ctx | nindent 12 }}
           volumeMounts:
@@ -191,7 +191,7 @@ spec:
           imagePullPolicy: {{ .pullPolicy }}
           command: [sh, -c, "touch /backup/.writable && ls -l /backup"]
           resources:
-            {{- toYaml $b.resources | nindent 12 }}
+            {{- include "common.resources" (dict "resources" $b.resources "scratch" "1Gi") | nindent 12 }}
           securityContext:
             {{- include "common.containerSecurity" .ctx | nindent 12 }}
           volumeMounts:
@@ -213,6 +213,7 @@ spec:
   suspend: true
   {{- end }}
   concurrencyPolicy: Forbid
+  startingDeadlineSeconds: 3600
   successfulJobsHistoryLimit: 1
   failedJobsHistoryLimit: 3
   jobTemplate:
@@ -243,7 +244,7 @@ spec:
                 {{- end }}
                 {{- $a.env | nindent 16 }}
               resources:
-                {{- toYaml $b.resources | nindent 16 }}
+                {{- include "common.resources" (dict "resources" $b.resources "scratch" "1Gi") | nindent 16 }}
               securityContext:
                 {{- include "common.containerSecurity" $a.ctx | nindent 16 }}
               volumeMounts:
@@ -257,7 +258,7 @@ spec:
                 {{- end }}
           volumes:
             - { name: backup, persistentVolumeClaim: { claimName: {{ $claim }} } }
-            - { name: tmp, emptyDir: {} }
+            - { name: tmp, emptyDir: { sizeLimit: 512Mi } }
             {{- with $a.ctx.Values.caSecret }}
             - { name: ca, secret: { secretName: {{ . }}, items: [{ key: ca.crt, path: ca.crt }] } }
             {{- end }}

@@ -128,7 +128,7 @@ spec:
             - { name: admin, containerPort: 9080 }
           {{- include "common.probes" $ctx | nindent 10 }}
           resources:
-            {{- toYaml $r.resources | nindent 12 }}
+            {{- include "common.resources" (dict "resources" $r.resources "scratch" "256Mi") | nindent 12 }}
           securityContext:
             {{- include "common.containerSecurity" $ctx | nindent 12 }}
           volumeMounts:
