@@ -1,0 +1,344 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Client, eventually, logIn, type Person, signUp } from "../lib/client.ts";
+import {
+  CLIENTS,
+  clusterValues,
+  evaluate,
+  exec,
+  get,
+  helm,
+  imageOf,
+  kubectl,
+  makeNamespace,
+  memory,
+  NAMESPACE,
+  type Obj,
+  operatorToken,
+  pod,
+  podOf,
+  pods,
+  reachGateway,
+  removeNamespace,
+  restarts,
+  run,
+  runJob,
+  SERVICES,
+  STORES,
+} from "./kube.ts";
+import { type Report, startLoad } from "./load.ts";
+import { crossSubjects, killStore, reached, startStrangers, targets } from "./probes.ts";
+
+/**
+ * One release through its whole life on the cluster of the current context. The tests follow one another: each finds what the one before left.
+ */
+const LIGHT = ["-f", "charts/quartet/values-light.yaml"];
+const BACKUPS = ["--set", "user.backup.enabled=true,analytics.backup.enabled=true"];
+// The clients of these tests are not asked to find the gateway on a port that another release may hold.
+const PORT = ["--set", "gateway.service.nodePort=null"];
+const WAIT = ["--wait", "--timeout", "10m"];
+
+async function install(...values: string[]): Promise<void> {
+  const args = [
+    "upgrade",
+    "--install",
+    "quartet",
+    "charts/quartet",
+    ...values,
+    ...clusterValues(),
+    ...PORT,
+    ...BACKUPS,
+  ];
+  await helm([...args, ...WAIT], { timeoutMs: 620_000 });
+}
+
+const annotate = (value: string) => [
+  "--set",
+  SERVICES.map((service) => `${service}.podAnnotations.turn=${value}`).join(","),
+];
+
+/** Unique ids of the pods that a selector finds, by the name of what they belong to. */
+async function uids(selector: string): Promise<string[]> {
+  return (await pods(selector)).map((item) => item.metadata.uid).sort();
+}
+
+/** No request failed, and everything is as it was acknowledged. */
+function expectFaultless(report: Report): void {
+  console.log(JSON.stringify({ ...report, failures: report.failures.slice(0, 8), found: undefined }));
+  expect(report.failures).toEqual([]);
+  expectKept(report);
+}
+
+/** Whatever failed, nothing acknowledged is lost and nothing is counted twice. */
+function expectKept(report: Report): void {
+  expect(report.wrong).toEqual([]);
+  expect(report.counted.after - report.counted.before).toBe(report.counted.made);
+  expect(report.writes).toBeGreaterThan(20);
+}
+
+/** The API as a client of this machine sees it; the way to it is made anew, because a forwarded port ends with its pod. */
+async function withClient<T>(work: (client: Client) => Promise<T>): Promise<T> {
+  const gateway = await reachGateway();
+  try {
+    return await work(new Client(gateway.url, await operatorToken()));
+  } finally {
+    gateway.close();
+  }
+}
+
+beforeAll(async () => {
+  await Promise.all([makeNamespace(NAMESPACE, true), makeNamespace(CLIENTS, false)]);
+  await install(...LIGHT);
+}, 900_000);
+
+afterAll(async () => {
+  if (process.env.QUARTET_TEST_KEEP) return;
+  await Promise.all([removeNamespace(NAMESPACE), removeNamespace(CLIENTS)]);
+}, 300_000);
+
+describe("the light profile", () => {
+  test("says by its own tests that it is well", async () => {
+    const said = await helm(["test", "quartet"], { timeoutMs: 300_000 });
+    for (const service of SERVICES) expect(said).toContain(`quartet-${service}-test`);
+    expect(said).not.toMatch(/Phase:\s+(Failed|Unknown)/);
+  }, 320_000);
+
+  test("answers the black-box suite of the local system", async () => {
+    const gateway = await reachGateway();
+    try {
+      const env = { QUARTET_URL: gateway.url, QUARTET_OPERATOR_TOKEN: await operatorToken() };
+      const args = ["vitest", "run", "--config", "vitest.system.config.ts", "test/blackbox"];
+      const said = await run("npx", args, { env, timeoutMs: 400_000 });
+      const [, passed, failed] = /(\d+) passed, (\d+) failed/.exec(said)!;
+      console.log(`black-box suite: ${passed} passed`);
+      expect(Number(failed)).toBe(0);
+      expect(Number(passed)).toBeGreaterThan(60);
+    } finally {
+      gateway.close();
+    }
+  }, 420_000);
+
+  test("restarted nothing and stays within 5 GiB", async () => {
+    expect(await restarts()).toEqual({});
+    const bytes = await memory();
+    console.log(`working set of all pods: ${Math.round(bytes / 2 ** 20)} MiB`);
+    expect(bytes).toBeLessThan(5 * 2 ** 30);
+  });
+
+  test("an upgrade of all five services under load fails no request and leaves the stores alone; so does a rollback", async () => {
+    const [stores, processes] = [await uids("quartet/store"), await uids("quartet/service")];
+    const load = await startLoad("upgrade");
+    const revision = JSON.parse(await helm(["history", "quartet", "-o", "json"])).at(-1).revision;
+    await install(...LIGHT, ...annotate("upgraded"));
+    const upgraded = await uids("quartet/service");
+    await helm(["rollback", "quartet", String(revision), ...WAIT], { timeoutMs: 620_000 });
+    const rolled = await uids("quartet/service");
+    expectFaultless(await load.stop());
+    expect(await uids("quartet/store")).toEqual(stores);
+    for (const uid of upgraded) expect(processes).not.toContain(uid);
+    for (const uid of rolled) expect([...processes, ...upgraded]).not.toContain(uid);
+  }, 700_000);
+
+  test("every database and the stream are reached by their own services alone; only the gateway by others", async () => {
+    const container = { image: imageOf("gateway"), command: ["sleep", "3600"] };
+    await startStrangers((name, namespace) => pod(name, namespace, container, { labels: { name } }));
+    const list = await targets();
+    const found = await reached(list);
+    for (const [source, names] of Object.entries(found)) {
+      const wanted = list.filter((target) => target.allowed.includes(source)).map((target) => target.name);
+      expect(names, source).toEqual(wanted.sort());
+    }
+    await kubectl(["delete", "pod", "stranger", "--wait=false"]);
+  });
+
+  test.each(["user", "session", "analytics", "search"])(
+    "on NATS %s says and hears its own subjects alone",
+    async (service) => {
+      expect(await crossSubjects(service)).toMatchObject({
+        allowed: expect.stringMatching(/USERS|FACTS/),
+        missing: [],
+        nobody: "AUTHORIZATION_VIOLATION",
+      });
+    },
+  );
+
+  test.each(STORES)(
+    "the death of the store of %s during writes loses nothing acknowledged",
+    async (service) => {
+      const load = await startLoad("deaths");
+      await killStore(service);
+      const report = await load.stop();
+      console.log(JSON.stringify({ ...report, failures: report.failures.slice(0, 3), found: undefined }));
+      // The gateway is there all the time: what it cannot do it says.
+      for (const kind of Object.keys(report.byKind)) expect(kind).toMatch(/ 503$/);
+      expectKept(report);
+    },
+    400_000,
+  );
+
+  test("a backup of the users gives back what it took; who was erased since stays erased", async () => {
+    const sql = (query: string) => exec("quartet-user-store-0", `psql -U postgres -d quartet -Atc "${query}"`);
+    const digest = (but: string) =>
+      sql(
+        `SELECT count(*), md5(string_agg((to_jsonb(u) - 'counter')::text, '|' ORDER BY id)) FROM users u WHERE id <> '${but}'`,
+      );
+    const row = (id: string) => sql(`SELECT to_jsonb(u) - 'counter' FROM users u WHERE id = '${id}'`);
+    const people = await withClient(async (client) => {
+      const made: (Person & { token: string })[] = [];
+      for (let i = 0; i < 2; i++) {
+        const person = await signUp(client);
+        made.push({ ...person, token: (await logIn(client, person)).token });
+      }
+      return made;
+    });
+    const [changed, erased] = people as [Person & { token: string }, Person & { token: string }];
+    const before = await digest(erased.id);
+    expect(await runJob("quartet-user-backup", "backup-users")).toMatch(/wrote/);
+    const late = await withClient(async (client) => {
+      await client.patch(`/v1/users/${changed.id}`, { displayName: "After the backup" }, { token: changed.token });
+      const { body } = await client.delete(`/v1/users/${erased.id}`, { token: erased.token });
+      await eventually(
+        "the erasure",
+        async () => (await client.get(`/v1/erasures/${body.erasureId}`)).body.state === "complete",
+        60_000,
+      );
+      return await signUp(client);
+    });
+    await kubectl(["scale", "deployment", "-l", "app.kubernetes.io/name=user", "--replicas=0"]);
+    await kubectl(["wait", "--for=delete", "pod", "-l", "quartet/service=user", "--timeout=90s"]);
+    expect(await runJob("quartet-user-restore", "restore-users")).toMatch(/restored/);
+    // All that was in it but the one who was erased since; the late one was not.
+    expect([await digest(erased.id), await row(erased.id), await row(late.id)]).toEqual([before, "", ""]);
+    await kubectl(["scale", "deployment", "-l", "app.kubernetes.io/name=user", "--replicas=1"]);
+    await kubectl(["rollout", "status", "deployment/quartet-user-all", "--timeout=120s"]);
+    await withClient(async (client) => {
+      await eventually("the read models to follow", async () => {
+        const [hit] = (await client.get(`/v1/search?q=${changed.handle}`)).body.hits;
+        const gone = (await client.get(`/v1/search?q=${erased.handle}`)).body.hits.map((h: Obj) => h.handle);
+        return hit?.displayName === changed.displayName && !gone.includes(erased.handle);
+      });
+      expect((await client.get(`/v1/users/${erased.id}`)).status).toBe(404);
+    });
+  }, 400_000);
+
+  test("a backup of the history gives back every fact", async () => {
+    const ask = (query: string) =>
+      exec(
+        "quartet-analytics-store-0",
+        `clickhouse-client --user analytics_service --password "$CLICKHOUSE_PASSWORD" --database analytics --query "${query}"`,
+      );
+    const digest = () => ask("SELECT count(), sum(cityHash64(*)) FROM facts FINAL");
+    await kubectl(["scale", "deployment", "-l", "app.kubernetes.io/name=analytics", "--replicas=0"]);
+    await kubectl(["wait", "--for=delete", "pod", "-l", "quartet/service=analytics", "--timeout=90s"]);
+    const before = await digest();
+    expect(await runJob("quartet-analytics-backup", "backup-history")).toMatch(/wrote/);
+    await ask("TRUNCATE TABLE facts");
+    expect(await digest()).not.toBe(before);
+    expect(await runJob("quartet-analytics-restore", "restore-history")).toMatch(/restored/);
+    expect(await digest()).toBe(before);
+    // Once more: nothing counts twice.
+    await runJob("quartet-analytics-restore", "restore-history-again");
+    expect(await digest()).toBe(before);
+    await kubectl(["scale", "deployment", "-l", "app.kubernetes.io/name=analytics", "--replicas=1"]);
+    await kubectl(["rollout", "status", "deployment/quartet-analytics-all", "--timeout=120s"]);
+  }, 400_000);
+
+  test("every password can be changed by one command; the old one opens nothing", async () => {
+    const old: Record<string, string> = {};
+    for (const service of ["user", "session", "analytics"])
+      old[service] = (await get(["secret", `quartet-${service}-store`])).data.password;
+    old.nats = (await get(["secret", "quartet-nats-auth"])).data.user;
+    const env = { NAMESPACE, RELEASE: "quartet" };
+    for (const part of STORES) await run("k8s/rotate-password.sh", [part], { env, timeoutMs: 240_000 });
+    const opens: Record<string, string> = {
+      user: `import pg from "pg"; const c = new pg.Client({ connectionString: url(process.env.POSTGRES_URL) }); await c.connect(); await c.end();`,
+      session: `import { Redis } from "ioredis"; const r = new Redis(url(process.env.REDIS_URL), { lazyConnect: true, retryStrategy: null }); await r.connect(); await r.ping();`,
+      analytics: `const u = new URL(url(process.env.CLICKHOUSE_URL)); const a = await fetch("http://" + u.host + "/?query=SELECT%201", { headers: { "X-ClickHouse-User": u.username, "X-ClickHouse-Key": u.password } }); if (!a.ok) throw new Error(String(a.status));`,
+      nats: `import { connect } from "nats"; const u = new URL(url(process.env.NATS_URL)); await (await connect({ servers: u.host, user: u.username, pass: u.password })).close();`,
+    };
+    const answer = async (service: string, script: string, password?: string) => {
+      const change = password ? `u.password = Buffer.from("${password}", "base64").toString();` : "";
+      const whole = `const url = (s) => { const u = new URL(s); ${change} return u.href; };\n${script}\nprocess.exit(0);`;
+      return evaluate(await podOf(service), whole).then(
+        () => "open",
+        () => "closed",
+      );
+    };
+    for (const [part, script] of Object.entries(opens)) {
+      const service = part === "nats" ? "user" : part;
+      expect([part, await answer(service, script), await answer(service, script, old[part])]).toEqual([
+        part,
+        "open",
+        "closed",
+      ]);
+    }
+    const load = await startLoad("rotated");
+    expectFaultless(await load.stop());
+  }, 700_000);
+});
+
+describe("the default profile, where the light one was", () => {
+  let left: { users: number; facts: number };
+
+  test("an uninstall leaves the volumes and the Secrets, and nothing else", async () => {
+    const count = async () =>
+      withClient(async (client) => {
+        const { body } = await client.get("/v1/admin/status", { token: client.operatorToken });
+        return { users: body.stores.postgres.users, facts: body.stores.clickhouse.facts };
+      });
+    left = await count();
+    const claims = (await get(["persistentvolumeclaims"])).items.map((c: Obj) => c.metadata.name).sort();
+    const secrets = (await get(["secrets", "-l", "app.kubernetes.io/part-of=quartet"])).items
+      .map((s: Obj) => s.metadata.name)
+      .sort();
+    expect([claims.length, secrets.length]).toEqual([7, 7]);
+    await helm(["uninstall", "quartet", "--wait", "--timeout", "5m"], { timeoutMs: 320_000 });
+    await eventually(
+      "the pods to end",
+      async () => (await pods("app.kubernetes.io/part-of=quartet")).length === 0,
+      90_000,
+    );
+    const kinds =
+      "deployments,statefulsets,services,configmaps,networkpolicies,cronjobs,jobs,poddisruptionbudgets,secrets,persistentvolumeclaims";
+    const { items } = await get([kinds, "-l", "app.kubernetes.io/instance=quartet"]);
+    const names = (kind: string) =>
+      items
+        .filter((o: Obj) => o.kind === kind)
+        .map((o: Obj) => o.metadata.name)
+        .sort();
+    expect(names("PersistentVolumeClaim")).toEqual(claims);
+    expect(names("Secret")).toEqual(secrets);
+    expect(items.filter((o: Obj) => !["PersistentVolumeClaim", "Secret"].includes(o.kind))).toEqual([]);
+  }, 420_000);
+
+  test("an install under the same name finds everything again", async () => {
+    await install();
+    await withClient((client) =>
+      eventually("the counts of before", async () => {
+        const { body } = await client.get("/v1/admin/status", { token: client.operatorToken });
+        const { postgres, clickhouse, elasticsearch } = body.stores;
+        return postgres.users === left.users && clickhouse.facts >= left.facts && elasticsearch.documents >= left.users;
+      }),
+    );
+    const bytes = await memory();
+    console.log(`working set of all pods: ${Math.round(bytes / 2 ** 20)} MiB`);
+    expect(bytes).toBeLessThan(8 * 2 ** 30);
+  }, 700_000);
+
+  test("every role of every service goes to two replicas and back under load, without a duplicate or a gap", async () => {
+    const { items } = await get(["deployments", "-l", "app.kubernetes.io/part-of=quartet"]);
+    const names: string[] = items.map((o: Obj) => o.metadata.name).sort();
+    expect(names).toHaveLength(10);
+    const scale = async (replicas: number) => {
+      for (const name of names) {
+        await kubectl(["scale", `deployment/${name}`, `--replicas=${replicas}`]);
+        await kubectl(["rollout", "status", `deployment/${name}`, "--timeout=120s"]);
+      }
+    };
+    const load = await startLoad("scaling", { PAUSE_MS: "120" });
+    await scale(1);
+    await scale(2);
+    await scale(1);
+    expectFaultless(await load.stop());
+    expect(await restarts()).toEqual({});
+  }, 700_000);
+});
