@@ -1,0 +1,98 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { full, quick } from "./experiments/suites.ts";
+import { History } from "./history.ts";
+import { seeded } from "./random.ts";
+import { run } from "./run.ts";
+import { runningSystem, startPrivateSystem, type Target } from "./system.ts";
+
+const USAGE = `Usage: npm run chaos -- [options]
+  --quick           every store killed once, in a few minutes (default: everything, about half an hour)
+  --only a,b        experiments whose name contains one of these
+  --list            their names
+  --seed n          the same experiments in the same order (default: of the day)
+  --pace x          pauses between the requests of each client, times x (default 1)
+  --bail            stop at the first experiment that fails
+  --out folder      where report.html, report.json and history.jsonl go (default .quartet/chaos)
+  --write           write docs/availability.md from what was measured
+  --context name    a Kubernetes cluster, by its kubeconfig context; --namespace (default quartet)
+Starts a system of its own, unless QUARTET_HOME names one that runs and may be broken.`;
+
+const OPTIONS = {
+  quick: { type: "boolean", default: false },
+  only: { type: "string" },
+  list: { type: "boolean", default: false },
+  seed: { type: "string" },
+  pace: { type: "string", default: "1" },
+  bail: { type: "boolean", default: false },
+  out: { type: "string", default: ".quartet/chaos" },
+  write: { type: "boolean", default: false },
+  context: { type: "string" },
+  namespace: { type: "string", default: "quartet" },
+  help: { type: "boolean", default: false },
+} as const;
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({ options: OPTIONS });
+  if (values.help) {
+    console.log(USAGE);
+    return 0;
+  }
+  const seed = values.seed === undefined ? Math.floor(Date.now() / 86_400_000) : Number(values.seed);
+  if (!Number.isSafeInteger(seed)) throw new Error("--seed must be a whole number");
+  const random = seeded(seed);
+  const suite = values.quick ? "quick" : "full";
+  const only = values.only?.split(",");
+  const experiments = (values.quick ? quick(random) : full(random)).filter(
+    (experiment) => !only || only.some((part) => experiment.name.includes(part)),
+  );
+  if (values.list) {
+    for (const { name, hypothesis } of experiments) console.log(`${name}\n    ${hypothesis}`);
+    return 0;
+  }
+  const say = (line: string): void => console.log(`${new Date().toISOString().slice(11, 19)} ${line}`);
+  say(`${suite}: ${experiments.length} experiments, seed ${seed}`);
+  mkdirSync(values.out, { recursive: true });
+  const history = new History(join(values.out, "history.jsonl"));
+  const own = !values.context && !process.env.QUARTET_HOME && !process.env.QUARTET_URL;
+  const target = await openTarget(values, say);
+  // Ctrl-C leaves nothing broken and nothing running.
+  const interrupted = async (): Promise<void> => {
+    await target.injector.mendAll().catch(() => {});
+    await target.close();
+    process.exit(130);
+  };
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void interrupted());
+  try {
+    const result = await run({
+      target,
+      suite,
+      seed,
+      random,
+      experiments,
+      history,
+      alone: own,
+      bail: values.bail,
+      pace: Number(values.pace),
+      say,
+    });
+    writeFileSync(join(values.out, "report.json"), `${JSON.stringify(result, null, 1)}\n`);
+    for (const violation of result.matrixVerdict.violations) say(`availability: ${violation}`);
+    const verdict = result.passed ? "every invariant held" : "NOT every invariant held";
+    say(`${verdict}: ${result.requests} requests, ${result.users} users, ${result.seconds} s, seed ${seed}`);
+    return result.passed ? 0 : 1;
+  } finally {
+    await target.close();
+  }
+}
+
+async function openTarget(
+  _values: { context?: string | undefined; namespace: string },
+  say: (line: string) => void,
+): Promise<Target> {
+  if (process.env.QUARTET_HOME) return runningSystem(process.env.QUARTET_HOME);
+  return startPrivateSystem(say);
+}
+
+process.exitCode = await main();

@@ -1,0 +1,62 @@
+import { Redis } from "ioredis";
+import pg from "pg";
+import { readRunFile } from "../../packages/cli/src/home.ts";
+import { loadCredentials } from "../../packages/engines/src/credentials.ts";
+import { readStores, type Stores, type Transport } from "./stores.ts";
+
+/** The stores of a local system, over their own ports with the administrator's passwords of its home. */
+export function localStores(home: string): Stores {
+  const credentials = loadCredentials(home);
+  const portOf = (engine: string): number => readRunFile(home)!.engines[engine]!.port;
+  const post = async (engine: "clickhouse" | "elasticsearch", path: string, body: string, type: string) => {
+    const authorization = `Basic ${Buffer.from(`admin:${credentials[engine].admin}`).toString("base64")}`;
+    const response = await fetch(`http://127.0.0.1:${portOf(engine)}${path}`, {
+      method: "POST",
+      headers: { authorization, "content-type": type },
+      body,
+      signal: AbortSignal.timeout(30_000),
+    });
+    const text = await response.text();
+    if (!response.ok) throw new Error(`${engine} answers ${response.status}: ${text.slice(0, 300)}`);
+    return text;
+  };
+  const transport: Transport = {
+    async sql(statement) {
+      const client = new pg.Client({
+        host: "127.0.0.1",
+        port: portOf("postgres"),
+        user: "postgres",
+        password: credentials.postgres.postgres,
+        database: "quartet",
+      });
+      await client.connect();
+      try {
+        return (await client.query(statement)).rows;
+      } finally {
+        await client.end();
+      }
+    },
+    async redis(script) {
+      const redis = new Redis({
+        host: "127.0.0.1",
+        port: portOf("redis"),
+        username: "admin",
+        password: credentials.redis.admin,
+        maxRetriesPerRequest: 1,
+      });
+      try {
+        return String(await redis.eval(script, 0));
+      } finally {
+        redis.disconnect();
+      }
+    },
+    async clickhouse(query) {
+      const text = await post("clickhouse", "/", `${query} FORMAT JSONEachRow`, "text/plain");
+      return text.split("\n").flatMap((line) => (line ? [JSON.parse(line) as Record<string, unknown>] : []));
+    },
+    async elasticsearch(path, body) {
+      return JSON.parse(await post("elasticsearch", path, JSON.stringify(body), "application/json"));
+    },
+  };
+  return { read: () => readStores(transport), close: async () => {} };
+}
