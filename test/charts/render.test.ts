@@ -1,7 +1,12 @@
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
-import { charts, type Obj, podOf, render } from "./helm.ts";
+import { describe, expect, test as testAlways } from "vitest";
+import { charts, findHelm, type Obj, podOf, render, whyNoHelm } from "./helm.ts";
+import { findSchemas, KUBERNETES, validator } from "./kubernetes.ts";
+
+const test = testAlways.skipIf(whyNoHelm);
+const schemas = findSchemas();
+for (const why of [whyNoHelm, schemas.why]) if (why) testAlways.skip(why);
 
 const all = ["user", "session", "analytics", "search"].flatMap((s) => ["--set", `${s}.serviceMonitor.enabled=true`]);
 const backups = ["--set", "user.backup.enabled=true,analytics.backup.enabled=true"];
@@ -22,6 +27,8 @@ const CASES: [string, string, string[]][] = [
   ["quartet, high availability", "quartet", values("quartet/values-ha.yaml")],
   ["quartet without a registry", "quartet", values("quartet/values-light.yaml", "../k8s/lab-values.yaml")],
 ];
+
+const validators: Record<string, ReturnType<typeof validator>> = {};
 
 /** Groups and versions that no supported Kubernetes is about to drop. */
 const CURRENT = new Set(
@@ -78,6 +85,16 @@ describe.each(CASES)("%s", (_name, chart, args) => {
       }
     }
   });
+
+  testAlways.skipIf(whyNoHelm ?? schemas.why).each(KUBERNETES)(
+    "every object fits Kubernetes %s, strictly",
+    (version) => {
+      validators[version] ??= validator(schemas.folder!, version);
+      const valid = validators[version];
+      const core = objects.filter((o) => !o.apiVersion.startsWith("monitoring.coreos.com/"));
+      expect(core.flatMap(valid)).toEqual([]);
+    },
+  );
 
   test("no object has an API that is on its way out, and no two have one name", () => {
     for (const o of objects) expect(CURRENT, `${o.kind} ${o.apiVersion}`).toContain(o.apiVersion);
@@ -203,6 +220,12 @@ test("an external store without a Secret is refused by name", () => {
   expect(() => render("user", ["--set", "store.mode=external"])).toThrow(/store\.external\.existingSecret/);
 });
 
-test("schemas and pages are what values.yaml says", () => {
+test.each([...SERVICES, "gateway", "nats", "quartet"])("helm lint finds nothing in %s", (chart) => {
+  execFileSync(findHelm(), ["lint", "--strict", "--quiet", "--kube-version", "1.34.0", join(charts, chart)], {
+    stdio: "pipe",
+  });
+});
+
+testAlways("schemas and pages are what values.yaml says", () => {
   execFileSync(process.execPath, [join(charts, "generate.ts"), "--check"], { stdio: "pipe" });
 });

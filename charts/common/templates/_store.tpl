@@ -135,6 +135,8 @@ metadata:
   {{- include "common.metadata" (dict "ctx" .ctx "name" $name "component" "store") | nindent 2 }}
 spec:
   maxUnavailable: 1
+  # A member that does not work still has the data: it goes when the others have theirs.
+  unhealthyPodEvictionPolicy: IfHealthyBudget
   selector:
     matchLabels:
       {{- include "common.selector" (dict "ctx" .ctx "component" "store") | nindent 6 }}
@@ -174,6 +176,7 @@ metadata:
   {{- include "common.metadata" (dict "ctx" .ctx "name" (printf "%s-volume-%s" $claim (list .image $b .ctx.Values.nodeSelector | toJson | sha256sum | trunc 8)) "component" "volume") | nindent 2 }}
 spec:
   backoffLimit: 2
+  ttlSecondsAfterFinished: 86400
   template:
     metadata:
       labels:

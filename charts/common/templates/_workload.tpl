@@ -107,6 +107,15 @@ spec:
       terminationGracePeriodSeconds: 40
       securityContext:
         {{- include "common.podSecurity" (dict "uid" 1000) | nindent 8 }}
+      affinity:
+        podAntiAffinity:
+          preferredDuringSchedulingIgnoredDuringExecution:
+            - weight: 100
+              podAffinityTerm:
+                topologyKey: kubernetes.io/hostname
+                labelSelector:
+                  matchLabels:
+                    {{- include "common.selector" (dict "ctx" $ctx "component" $role) | nindent 20 }}
       topologySpreadConstraints:
         - maxSkew: 1
           topologyKey: kubernetes.io/hostname
@@ -166,6 +175,8 @@ metadata:
   {{- include "common.metadata" (dict "ctx" $ctx "name" $name "component" $role) | nindent 2 }}
 spec:
   maxUnavailable: 1
+  # A pod that does not work anyway must not stop a node from being emptied.
+  unhealthyPodEvictionPolicy: AlwaysAllow
   selector:
     matchLabels:
       {{- include "common.selector" (dict "ctx" $ctx "component" $role) | nindent 6 }}
