@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { type Document, isMap, isPair, isScalar, type Pair, parseDocument, type YAMLMap } from "yaml";
 
 const charts = import.meta.dirname;
-const NAMES = ["user", "session", "analytics", "search", "gateway", "nats", "quartet"];
+const NAMES = ["user", "session", "analytics", "search", "gateway", "nats", "observability", "quartet"];
 
 type Schema = Record<string, unknown>;
 
@@ -53,11 +53,14 @@ const KNOWN: [RegExp, Schema][] = [
   [/maxMemory$/, { type: "string", pattern: "^[0-9]+(b|kb|mb|gb)?$" }],
   [/(maxSlotWalKeepSize|maxFileStore)$/, { type: "string", pattern: "^[0-9]+(MB|GB|TB)$" }],
   [/(syncInterval)$/, { type: "string", pattern: "^(always|[0-9]+(ms|s|m))$" }],
+  [/^services$/, serviceNames],
+  [/^prometheus\.retention$/, { type: "string", pattern: "^[0-9]+(m|h|d|w)$" }],
+  [/^prometheus\.scrapeInterval$/, { type: "string", pattern: "^[0-9]+(ms|s|m)$" }],
   [/^serviceMonitor\.interval$/, { type: "string", pattern: "^[0-9]+(ms|s|m)$" }],
   [/image\.repository$/, { type: "string", minLength: 1 }],
   [/image\.tag$/, { type: "string", not: { const: "latest" } }],
   [/^env$/, { type: "object", additionalProperties: { type: ["string", "number", "boolean"] } }],
-  [/(podAnnotations|nodeSelector|(^|\.)labels)$/, texts],
+  [/(podAnnotations|dashboards\.annotations|nodeSelector|(^|\.)labels)$/, texts],
   [/(tolerations|imagePullSecrets|monitoring|extraEgress|networkPolicyPeers)$/, objects],
   [/networkPolicy\.(callers|calls)$/, serviceNames],
 ];

@@ -15,12 +15,21 @@ const external = ["--set", "store.mode=external,store.external.existingSecret=gi
 const values = (...names: string[]) => names.flatMap((name) => ["-f", join(charts, name)]);
 const SERVICES = ["user", "session", "analytics", "search"];
 
+/** All that the chart of dashboards and alerts can make. */
+const observed = (at: string) =>
+  ["prometheus", "grafana", "prometheusRule", "serviceMonitor"].flatMap((part) => [
+    "--set",
+    `${at}${part}.enabled=true`,
+  ]);
+
 /** Every chart, mode and profile: name, chart, arguments. */
 const CASES: [string, string, string[]][] = [
   ...[...SERVICES, "gateway", "nats"].map((c): [string, string, string[]] => [c, c, []]),
   ...[...SERVICES, "gateway"].map((c): [string, string, string[]] => [`${c}, one process`, c, ["--set", "mode=all"]]),
   ...SERVICES.map((c): [string, string, string[]] => [`${c}, external store`, c, external]),
   ["nats, three members", "nats", ["--set", "replicas=3"]],
+  ["observability", "observability", observed("")],
+  ["quartet with observability", "quartet", ["--set", "observability.enabled=true", ...observed("observability.")]],
   ["quartet", "quartet", []],
   ["quartet with all options", "quartet", [...all, ...backups, ...hpa]],
   ["quartet, light", "quartet", values("quartet/values-light.yaml")],

@@ -48,6 +48,7 @@ export const catalogue = {
       status: "status codes; 499: the client went away first",
     },
     in: all,
+    absent: "until the first request",
   },
   quartet_http_requests_in_flight: {
     type: "gauge",

@@ -3,7 +3,11 @@ import { collectRuntimeMetrics, metrics } from "./metrics.ts";
 
 const SECTIONS: [RegExp, string, string][] = [
   [/^quartet_http/, "HTTP", "Rate, errors and duration of every route."],
-  [/^quartet_(dependency|pool|password)/, "Stores and peers, as a client sees them", "Each behind a deadline and a circuit breaker."],
+  [
+    /^quartet_(dependency|pool|password)/,
+    "Stores and peers, as a client sees them",
+    "Each behind a deadline and a circuit breaker.",
+  ],
   [/^quartet_store/, "Stores", "Asked at every scrape; a store that does not answer within 1.2 s is down."],
   [/^quartet_outbox/, "Outbox", "From the commit in PostgreSQL or Redis to JetStream's acknowledgement."],
   [/^quartet_(projection|consumer|dead)/, "Projection", "From JetStream into a read model."],

@@ -98,9 +98,9 @@ export function withTraceparent<T>(
   return context.with(base, () => withSpan(name, {}, fn, kind));
 }
 
-/** Runs a call to a store or peer as a client's span; without an export it costs nothing. */
+/** Runs a call to a store or peer as a client's span, if it belongs to a trace: what loops ask in the background makes none. Without an export it costs nothing. */
 export function withClientSpan<T>(name: string, attributes: Attributes, fn: () => T): T {
-  return recording ? withSpan(name, attributes, fn, SpanKind.CLIENT) : fn();
+  return recording && trace.getSpanContext(context.active()) ? withSpan(name, attributes, fn, SpanKind.CLIENT) : fn();
 }
 
 /**

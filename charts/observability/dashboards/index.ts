@@ -1,0 +1,404 @@
+/** The dashboards: `uid` of the file to the dashboard. */
+import type { DashboardBuilder } from "@grafana/grafana-foundation-sdk/dashboard";
+import { type AnyPanel, dashboard, faults, OBJECTIVE_SECONDS, series, stat, states } from "./lib.ts";
+import { dependency, freshness, loops, outbox, projection, red, runtime, storeItself } from "./parts.ts";
+
+const streamRate = series(
+  "Streams",
+  "Messages that a stream takes in a second; heartbeats are three on FACTS and USERS together for each half second.",
+  [["max by (stream) (rate(quartet_stream_last_sequence[$__rate_interval]))", "{{stream}}"]],
+  { unit: "ops", width: 12 },
+);
+const STORE_WORDS: Record<string, [string, string]> = { "0": ["down", "red"], "1": ["up", "green"] };
+
+const overview = dashboard(
+  "overview",
+  "Quartet: overview",
+  "Five processes, four stores and the stream between them: who answers, how fresh, and where it is held up.",
+  [
+    [
+      "Now",
+      [
+        stat(
+          "Stores down",
+          "Stores that do not answer their service.",
+          [["count(max by (store) (quartet_store_up) == 0) or vector(0)", "down"]],
+          { limits: [1, 2] },
+        ),
+        stat(
+          "Stalest read model",
+          "Age of the oldest thing that a read model shows.",
+          [["max(min by (consumer, source) (quartet_projection_staleness_seconds))", "staleness"]],
+          { unit: "s", limits: [OBJECTIVE_SECONDS, 30], decimals: 1 },
+        ),
+        stat(
+          "Late, last hour",
+          `Share of the time in which a read model was more than ${OBJECTIVE_SECONDS} s old; the objective allows 1 %.`,
+          [
+            [
+              `max(avg_over_time((min by (consumer, source) (quartet_projection_staleness_seconds) > bool ${OBJECTIVE_SECONDS})[1h:10s]))`,
+              "late",
+            ],
+          ],
+          { unit: "percentunit", limits: [0.01, 0.144] },
+        ),
+        stat(
+          "Dead letters",
+          "Events that no projector could apply and nobody has looked at.",
+          [["sum(max by (consumer) (quartet_dead_letters))", "dead letters"]],
+          { limits: [1, 10] },
+        ),
+        stat(
+          "Drift",
+          "Users that the last audit found wrong in a read model.",
+          [["sum(max by (store) (quartet_audit_drift)) or vector(0)", "drift"]],
+          { limits: [1, 2] },
+        ),
+        stat(
+          "Erasures overdue",
+          "Erasures that have taken longer than fifteen minutes.",
+          [["max(quartet_erasures_overdue)", "overdue"]],
+          { limits: [1, 2] },
+        ),
+      ],
+    ],
+    ["Requests", red()],
+    [
+      "The flow: from a commit to every copy",
+      [
+        series(
+          "Outbox lag",
+          "Age of the oldest event that JetStream has not acknowledged, by where it was written.",
+          [["max by (source) (quartet_outbox_lag_seconds)", "{{source}}"]],
+          { unit: "s", width: 12 },
+        ),
+        streamRate,
+        series(
+          "Backlog of the projectors",
+          "Messages not delivered or not acknowledged.",
+          [["max by (consumer) (quartet_consumer_pending + quartet_consumer_ack_pending)", "{{consumer}}"]],
+          { width: 12 },
+        ),
+        freshness(),
+      ],
+    ],
+    [
+      "Stores",
+      [
+        states("Stores", "Who answers.", [["max by (store) (quartet_store_up)", "{{store}}"]], STORE_WORDS),
+        series(
+          "Breakers",
+          "Circuit breakers of the services: 0 closed, 0.5 half open, 1 open.",
+          [["max by (job, dependency) (quartet_dependency_breaker_open)", "{{job}} to {{dependency}}"]],
+          { width: 12, max: 1 },
+        ),
+        series(
+          "Size",
+          "What our data takes in each store.",
+          [["max by (store) (quartet_store_size_bytes)", "{{store}}"]],
+          { unit: "bytes", width: 12 },
+        ),
+        series(
+          "Room",
+          "What is left of each store's disk or limit, where it tells.",
+          [["min by (store) (quartet_store_available_bytes / quartet_store_capacity_bytes)", "{{store}}"]],
+          { unit: "percentunit", width: 12, max: 1 },
+        ),
+      ],
+    ],
+    [
+      "Erasure and audit",
+      [
+        series(
+          "Erasures",
+          "Open, and open for longer than fifteen minutes.",
+          [
+            ["max(quartet_erasures_open)", "open"],
+            ["max(quartet_erasures_overdue)", "overdue"],
+          ],
+          { width: 12 },
+        ),
+        series(
+          "Drift",
+          "Users that an audit found wrong, by read model.",
+          [["max by (store) (quartet_audit_drift)", "{{store}}"]],
+          { width: 12 },
+        ),
+      ],
+    ],
+  ],
+  faults,
+);
+
+interface Part {
+  title: string;
+  store: string;
+  /** The store knows a capacity. */
+  room: boolean;
+  source?: "user" | "session";
+  consumer?: string;
+  extra?: [string, AnyPanel[]][];
+}
+
+const PARTS: Record<string, Part> = {
+  user: {
+    title: "User and PostgreSQL",
+    store: "postgres",
+    room: false,
+    source: "user",
+    extra: [
+      [
+        "Erasure, audit, passwords",
+        [
+          series("Erasures", "Open, and open for longer than fifteen minutes.", [
+            ["max(quartet_erasures_open)", "open"],
+            ["max(quartet_erasures_overdue)", "overdue"],
+          ]),
+          series("Drift", "Users that an audit found wrong, by read model.", [
+            ["max by (store) (quartet_audit_drift)", "{{store}}"],
+          ]),
+          series(
+            "Since the last audit",
+            "Time since an audit of the read model came to an end.",
+            [["time() - max by (store) (quartet_audit_last_timestamp_seconds)", "{{store}}"]],
+            { unit: "s" },
+          ),
+          series(
+            "Password hashes that wait",
+            "Each costs some 15 ms of a processor; a queue here is a flood of sign-ups or log-ins.",
+            [["sum(quartet_password_queue)", "waiting"]],
+          ),
+        ],
+      ],
+    ],
+  },
+  session: { title: "Session and Redis", store: "redis", room: true, source: "session", consumer: "session" },
+  analytics: { title: "Analytics and ClickHouse", store: "clickhouse", room: true, consumer: "analytics" },
+  search: { title: "Search and Elasticsearch", store: "elasticsearch", room: true, consumer: "search" },
+};
+
+function part(name: string, p: Part): DashboardBuilder {
+  return dashboard(
+    name,
+    `Quartet: ${p.title}`,
+    `The service ${name}, its store, and what goes in and out.`,
+    [
+      ["Requests", red(name)],
+      [p.store, [...storeItself(p.store, p.room), ...dependency(p.store)]],
+      ...(p.source ? ([["Outbox", outbox(p.source)]] as [string, AnyPanel[]][]) : []),
+      ...(p.consumer ? ([["Projection", projection(p.consumer)]] as [string, AnyPanel[]][]) : []),
+      ...(p.extra ?? []),
+      ["Processes", [...runtime(name), ...loops(name)]],
+    ],
+    faults,
+  );
+}
+
+const gateway = dashboard(
+  "gateway",
+  "Quartet: Gateway",
+  "What people see, and whom the gateway asks for it.",
+  [
+    ["Requests", red("gateway")],
+    ["Peers", ["user", "session", "analytics", "search"].flatMap((peer) => dependency(peer).slice(0, 3))],
+    ["Processes", runtime("gateway")],
+  ],
+  faults,
+);
+
+const jetstream = dashboard(
+  "jetstream",
+  "Quartet: JetStream",
+  "The three streams, who feeds them and who reads them.",
+  [
+    [
+      "Streams",
+      [
+        states(
+          "NATS",
+          "Whether it answers.",
+          [['max by (store) (quartet_store_up{store="nats"})', "nats"]],
+          STORE_WORDS,
+          { width: 24, height: 4 },
+        ),
+        series("Messages", "Messages kept: USERS one per user and source, FACTS a week, DEAD until somebody looked.", [
+          ["max by (stream) (quartet_stream_messages)", "{{stream}}"],
+        ]),
+        series("Bytes", "What the streams take on disk.", [["max by (stream) (quartet_stream_bytes)", "{{stream}}"]], {
+          unit: "bytes",
+        }),
+        series(
+          "Published",
+          "Messages a stream takes in a second.",
+          [["max by (stream) (rate(quartet_stream_last_sequence[$__rate_interval]))", "{{stream}}"]],
+          { unit: "ops" },
+        ),
+        series("Consumers", "Durable consumers of each stream.", [
+          ["max by (stream) (quartet_stream_consumers)", "{{stream}}"],
+        ]),
+      ],
+    ],
+    [
+      "Relays",
+      [
+        series(
+          "Published by relay",
+          "Events acknowledged in a second.",
+          [
+            [
+              "sum by (source, stream) (rate(quartet_outbox_published_total[$__rate_interval]))",
+              "{{source}} to {{stream}}",
+            ],
+          ],
+          { unit: "ops" },
+        ),
+        series(
+          "Time to publish",
+          "99th percentile from the commit to the acknowledgement.",
+          [
+            [
+              "histogram_quantile(0.99, sum by (source, le) (rate(quartet_outbox_publish_duration_seconds_bucket[$__rate_interval])))",
+              "{{source}}",
+            ],
+          ],
+          { unit: "s" },
+        ),
+        series("Unacknowledged", "Published, and not yet acknowledged by JetStream.", [
+          ["sum by (source) (quartet_outbox_unacked)", "{{source}}"],
+        ]),
+      ],
+    ],
+    [
+      "Consumers",
+      [
+        series("Pending", "Messages that are not delivered.", [
+          ["max by (consumer) (quartet_consumer_pending)", "{{consumer}}"],
+        ]),
+        series("Unacknowledged", "Messages that are delivered and not acknowledged.", [
+          ["max by (consumer) (quartet_consumer_ack_pending)", "{{consumer}}"],
+        ]),
+        series(
+          "Applied",
+          "Events settled in a second.",
+          [["sum by (consumer) (rate(quartet_projection_events_applied_total[$__rate_interval]))", "{{consumer}}"]],
+          { unit: "ops" },
+        ),
+        series(
+          "Redelivered",
+          "Deliveries that were not the first, in a second.",
+          [["sum by (consumer) (rate(quartet_projection_redeliveries_total[$__rate_interval]))", "{{consumer}}"]],
+          { unit: "ops" },
+        ),
+        series("Dead letters", "Events that wait on DEAD.", [
+          ["max by (consumer) (quartet_dead_letters)", "{{consumer}}"],
+        ]),
+      ],
+    ],
+  ],
+  faults,
+);
+
+const chaos = dashboard(
+  "chaos",
+  "Quartet: chaos",
+  "What a fault does, and what it does not: every fault is a mark on all panels, and the panels that stay calm are the point.",
+  [
+    [
+      "Faults",
+      [
+        states("Stores", "Who answers.", [["max by (store) (quartet_store_up)", "{{store}}"]], STORE_WORDS),
+        states(
+          "Processes",
+          "Who answers Prometheus.",
+          [['max by (job) (up{job!="prometheus"})', "{{job}}"]],
+          STORE_WORDS,
+        ),
+        series(
+          "Breakers",
+          "1: open.",
+          [["max by (job, dependency) (quartet_dependency_breaker_open)", "{{job}} to {{dependency}}"]],
+          { max: 1 },
+        ),
+        series(
+          "Errors of dependencies",
+          "Operations that failed, in a second.",
+          [
+            [
+              "sum by (dependency) (rate(quartet_dependency_errors_total[$__rate_interval])) or sum by (dependency) (rate(quartet_dependency_duration_seconds_count[$__rate_interval])) * 0",
+              "{{dependency}}",
+            ],
+          ],
+          { unit: "ops" },
+        ),
+        series(
+          "Answers",
+          "Answers of the gateway in a second, by status.",
+          [
+            [
+              'sum by (status) (rate(quartet_http_request_duration_seconds_count{service="gateway"}[$__rate_interval]))',
+              "{{status}}",
+            ],
+          ],
+          { unit: "reqps", stack: true },
+        ),
+      ],
+    ],
+    [
+      "What is held up, and catches up",
+      [
+        series(
+          "Outbox lag",
+          "Grows while nobody relays; nothing is lost.",
+          [["max by (source) (quartet_outbox_lag_seconds)", "{{source}}"]],
+          { unit: "s" },
+        ),
+        series(
+          "WAL kept for the slot",
+          "The price of an absent relay.",
+          [["max(quartet_outbox_slot_retained_bytes)", "retained"]],
+          { unit: "bytes" },
+        ),
+        series("Backlog of the projectors", "Grows while a store is away, then drains.", [
+          ["max by (consumer) (quartet_consumer_pending + quartet_consumer_ack_pending)", "{{consumer}}"],
+        ]),
+        freshness(),
+        series(
+          "Applied",
+          "Events settled in a second: the peak after a fault is the catching up.",
+          [["sum by (consumer) (rate(quartet_projection_events_applied_total[$__rate_interval]))", "{{consumer}}"]],
+          { unit: "ops", width: 12 },
+        ),
+        series(
+          "What came again",
+          "Redeliveries, duplicates that JetStream knew, and events sent again.",
+          [
+            [
+              "sum by (consumer) (rate(quartet_projection_redeliveries_total[$__rate_interval]))",
+              "redelivered to {{consumer}}",
+            ],
+            [
+              "sum by (source) (rate(quartet_outbox_restarts_total[$__rate_interval]))",
+              "restarts of the relay of {{source}}",
+            ],
+          ],
+          { unit: "ops", width: 12 },
+        ),
+        series(
+          "Dead letters",
+          "A fault should park nothing.",
+          [["max by (consumer) (quartet_dead_letters)", "{{consumer}}"]],
+          { width: 12 },
+        ),
+      ],
+    ],
+  ],
+  faults,
+);
+
+export const dashboards: Record<string, DashboardBuilder> = {
+  overview,
+  gateway,
+  ...Object.fromEntries(Object.entries(PARTS).map(([name, p]) => [name, part(name, p)])),
+  jetstream,
+  chaos,
+};
