@@ -1,7 +1,9 @@
 import type { RebuildState } from "@quartet/contracts";
 import type { Express } from "express";
 import { requireService } from "./identity.ts";
+import { metrics } from "./metrics.ts";
 import { HttpProblem } from "./problem.ts";
+import { observeRebuild } from "./store-metrics.ts";
 
 /** The rebuild of a service's store, as its own workers carry it out. */
 export interface Rebuilds {
@@ -12,6 +14,7 @@ export interface Rebuilds {
 
 /** `POST` and `GET /internal/rebuild`: begins the rebuild of this service's store, and says how far it is. A second one at a time is a 409. */
 export function addRebuildRoutes(app: Express, store: RebuildState["store"], rebuilds: Rebuilds): void {
+  observeRebuild(metrics, store, () => rebuilds.state());
   app.post("/internal/rebuild", async (req, res) => {
     requireService(req);
     if (!(await rebuilds.start())) {

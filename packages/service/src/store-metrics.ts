@@ -71,23 +71,21 @@ export function observePool(metrics: Metrics, dependency: string, read: () => Po
   metrics.gauge("quartet_pool_waiting", (gauge) => gauge.set({ dependency }, read().waiting));
 }
 
-/** For whoever rebuilds a read model. */
-export function rebuildMetrics(metrics: Metrics, store: Exclude<StoreName, "postgres" | "nats">) {
-  const running = metrics.gauge("quartet_rebuild_running");
-  const done = metrics.gauge("quartet_rebuild_progress");
-  running.set({ store }, 0);
-  return {
-    /** `share`: how much of it is done, 0 to 1. */
-    progress(share: number): void {
-      running.set({ store }, 1);
-      done.set({ store }, Math.min(1, Math.max(0, share)));
-    },
-    /** It came to an end: `ok` if the rebuilt read model is the one that answers now. */
-    ended(ok: boolean): void {
-      running.set({ store }, 0);
-      if (ok) done.set({ store }, 1);
-    },
-  };
+/** How far the rebuild of a store is, asked at every scrape. */
+export function observeRebuild(
+  metrics: Metrics,
+  store: string,
+  read: () => Promise<{ state: "none" | "running" | "complete"; done: number; total: number }>,
+): void {
+  const look = () => within(LOOK_MS, read());
+  metrics.gauge("quartet_rebuild_running", async (gauge) =>
+    gauge.set({ store }, (await look()).state === "running" ? 1 : 0),
+  );
+  metrics.gauge("quartet_rebuild_progress", async (gauge) => {
+    const { state, done, total } = await look();
+    const share = total > 0 ? Math.min(1, done / total) : 0;
+    setOrForget(gauge, { store }, state === "none" ? null : state === "complete" ? 1 : share);
+  });
 }
 
 async function within<T>(ms: number, work: Promise<T>): Promise<T> {
