@@ -200,9 +200,14 @@ export function projection(consumer: string): AnyPanel[] {
     ),
     series(
       "Rebuild",
-      "Progress of a rebuild; 0 running is none under way.",
-      [[`max by (store) (quartet_rebuild_running)`, "{{store}} running"]],
-      { width: 4, max: 1 },
+      "How much of a rebuild is done, 1 after it; 0 if there never was one.",
+      [
+        [
+          `max(quartet_rebuild_progress{store="${consumer}"}) or max(quartet_rebuild_running{store="${consumer}"})`,
+          "progress",
+        ],
+      ],
+      { width: 4, max: 1, unit: "percentunit" },
     ),
   ];
 }
