@@ -1,9 +1,10 @@
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { full, quick } from "./experiments/suites.ts";
 import { History } from "./history.ts";
 import { seeded } from "./random.ts";
+import { writeAvailability, writeReport } from "./report/write.ts";
 import { run } from "./run.ts";
 import { runningSystem, startPrivateSystem, type Target } from "./system.ts";
 
@@ -13,6 +14,7 @@ const USAGE = `Usage: npm run chaos -- [options]
   --list            their names
   --seed n          the same experiments in the same order (default: of the day)
   --pace x          pauses between the requests of each client, times x (default 1)
+  --patient         measure availability and lateness, but do not judge by them: for a machine that does other work as well
   --bail            stop at the first experiment that fails
   --out folder      where report.html, report.json and history.jsonl go (default .quartet/chaos)
   --write           write docs/availability.md from what was measured
@@ -25,6 +27,7 @@ const OPTIONS = {
   list: { type: "boolean", default: false },
   seed: { type: "string" },
   pace: { type: "string", default: "1" },
+  patient: { type: "boolean", default: false },
   bail: { type: "boolean", default: false },
   out: { type: "string", default: ".quartet/chaos" },
   write: { type: "boolean", default: false },
@@ -75,11 +78,14 @@ async function main(): Promise<number> {
       alone: own,
       bail: values.bail,
       pace: Number(values.pace),
+      patient: values.patient,
       say,
     });
-    writeFileSync(join(values.out, "report.json"), `${JSON.stringify(result, null, 1)}\n`);
+    const report = writeReport(values.out, result, history);
+    if (values.write) writeAvailability(result);
     for (const violation of result.matrixVerdict.violations) say(`availability: ${violation}`);
     const verdict = result.passed ? "every invariant held" : "NOT every invariant held";
+    say(`report: ${report}`);
     say(`${verdict}: ${result.requests} requests, ${result.users} users, ${result.seconds} s, seed ${seed}`);
     return result.passed ? 0 : 1;
   } finally {

@@ -50,6 +50,8 @@ export interface Verdict {
   /** How many facts were compared. */
   checked: number;
   violations: string[];
+  /** Violations that were seen and do not count: the run was asked not to judge by the clock. */
+  notJudged?: string[];
 }
 
 /** Collects the violations of one invariant, the first fifty in words. */

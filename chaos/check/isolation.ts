@@ -5,6 +5,8 @@ import { type Evidence, type FaultWindow, Judge, type Verdict } from "./evidence
 /** No answer may be later. */
 export const LATEST_MS = 2_000;
 const ANSWERED = 0.999;
+/** The invariants that the clock of a busy machine can break. */
+export const TIMED: ReadonlySet<string> = new Set(["isolation", "prompt"]);
 /** Breakers and connections notice within this; before it an endpoint that needs the store may answer either way. */
 const NOTICED_MS = 1_200;
 
@@ -12,7 +14,7 @@ const NOTICED_MS = 1_200;
 const answered = (op: Op): boolean => op.status > 0 && op.status < 500;
 
 /** A read that waits for a write has a deadline of its own: the wait plus a second. */
-const waits = (op: Op): boolean => "after" in op.did && op.did.after !== undefined;
+export const waits = (op: Op): boolean => "after" in op.did && op.did.after !== undefined;
 
 /** While a store is away, and until all is well again, those who do not need it answer as ever. */
 export function checkIsolation({ ops, faults }: Evidence): Verdict[] {

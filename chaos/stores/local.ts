@@ -8,7 +8,7 @@ import { readStores, type Stores, type Transport } from "./stores.ts";
 export function localStores(home: string): Stores {
   const credentials = loadCredentials(home);
   const portOf = (engine: string): number => readRunFile(home)!.engines[engine]!.port;
-  const post = async (engine: "clickhouse" | "elasticsearch", path: string, body: string, type: string) => {
+  const post = async (engine: "clickhouse" | "elasticsearch", path: string, body: string | null, type: string) => {
     const authorization = `Basic ${Buffer.from(`admin:${credentials[engine].admin}`).toString("base64")}`;
     const response = await fetch(`http://127.0.0.1:${portOf(engine)}${path}`, {
       method: "POST",
@@ -55,7 +55,7 @@ export function localStores(home: string): Stores {
       return text.split("\n").flatMap((line) => (line ? [JSON.parse(line) as Record<string, unknown>] : []));
     },
     async elasticsearch(path, body) {
-      return JSON.parse(await post("elasticsearch", path, JSON.stringify(body), "application/json"));
+      return JSON.parse(await post("elasticsearch", path, body ? JSON.stringify(body) : null, "application/json"));
     },
   };
   return { read: () => readStores(transport), close: async () => {} };

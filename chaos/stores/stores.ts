@@ -1,4 +1,4 @@
-import { type DigestedProfile, profileDigest, sessionProfileDigest } from "@quartet/contracts";
+import { createHash } from "node:crypto";
 
 /** A user as a store holds it. */
 export interface HeldUser {
@@ -6,9 +6,22 @@ export interface HeldUser {
   revision: number;
   /** Of what Search holds (id, handle, displayName, bio, country, tags, revision). */
   digest: string;
-  /** Of what Session holds (id, handle, displayName, revision). */
+  /** Of what Session holds (id, handle, displayName, revision, credential epoch). */
   sessionDigest: string;
 }
+
+/** What the derived stores hold of a user. The digests are computed here and not by the services' own code: a mistake there must not hide itself. */
+interface Profile {
+  id: string;
+  handle: string;
+  displayName: string;
+  bio: string;
+  country: string | null;
+  tags: string[];
+  revision: number;
+}
+
+const digest = (parts: unknown[]): string => createHash("sha256").update(JSON.stringify(parts)).digest("hex");
 
 /** What each store holds, read from the store itself and not through its service. */
 export interface StoreContents {
@@ -34,7 +47,8 @@ export interface Transport {
   redis(script: string): Promise<string>;
   /** Rows of a SELECT. */
   clickhouse(query: string): Promise<Record<string, unknown>[]>;
-  elasticsearch(path: string, body: object): Promise<Record<string, unknown>>;
+  /** A POST. */
+  elasticsearch(path: string, body?: object): Promise<Record<string, unknown>>;
 }
 
 export interface Stores {
@@ -49,8 +63,8 @@ repeat
   local page = redis.call('SCAN', cursor, 'MATCH', 'profile:*', 'COUNT', 1000)
   cursor = page[1]
   for _, key in ipairs(page[2]) do
-    local p = redis.call('HMGET', key, 'revision', 'handle', 'displayName')
-    if p[1] then out[#out + 1] = { string.sub(key, 9), p[1], p[2], p[3] } end
+    local p = redis.call('HMGET', key, 'revision', 'handle', 'displayName', 'epoch')
+    if p[1] then out[#out + 1] = { string.sub(key, 9), p[1], p[2], p[3], p[4] } end
   end
 until cursor == '0'
 if #out == 0 then return '[]' end
@@ -59,7 +73,7 @@ return cjson.encode(out)`;
 /** Reads all four stores through a transport. */
 export async function readStores(ask: Transport): Promise<StoreContents> {
   const [users, profiles, documents, changes, keys, named, total] = await Promise.all([
-    ask.sql("SELECT id, handle, display_name, bio, country, tags, revision FROM users"),
+    ask.sql("SELECT id, handle, display_name, bio, country, tags, revision, credential_epoch FROM users"),
     ask.redis(DUMP_PROFILES),
     documentsOf(ask),
     ask.clickhouse(
@@ -74,19 +88,22 @@ export async function readStores(ask: Transport): Promise<StoreContents> {
     ask.clickhouse("SELECT toUInt32(count()) AS n FROM analytics.facts FINAL"),
   ]);
   return {
-    postgres: users.map((row) =>
-      held({
-        ...(row as unknown as DigestedProfile),
+    postgres: users.map((row) => {
+      const profile = {
+        ...(row as unknown as Profile),
         displayName: String(row.display_name),
         revision: Number(row.revision),
+      };
+      return held(profile, Number(row.credential_epoch));
+    }),
+    redis: (JSON.parse(profiles) as [string, string, string, string, string][]).map(
+      ([id, revision, handle, name, epoch]) => ({
+        id,
+        revision: Number(revision),
+        sessionDigest: digest([id, handle, name, Number(revision), Number(epoch)]),
       }),
     ),
-    redis: (JSON.parse(profiles) as [string, string, string, string][]).map(([id, revision, handle, displayName]) => ({
-      id,
-      revision: Number(revision),
-      sessionDigest: sessionProfileDigest({ id, handle, displayName, revision: Number(revision) }),
-    })),
-    elasticsearch: documents.map(held),
+    elasticsearch: documents.map((document) => held(document, 0)),
     clickhouse: {
       changes: changes as { user: string; facts: number }[],
       keys: keys.map((row) => String(row.k)),
@@ -96,16 +113,20 @@ export async function readStores(ask: Transport): Promise<StoreContents> {
   };
 }
 
-function held(profile: DigestedProfile): HeldUser {
-  const { id, revision } = profile;
-  return { id, revision, digest: profileDigest(profile), sessionDigest: sessionProfileDigest(profile) };
+function held({ id, handle, displayName, bio, country, tags, revision }: Profile, epoch: number): HeldUser {
+  return {
+    id,
+    revision,
+    digest: digest([id, handle, displayName, bio, country, tags, revision]),
+    sessionDigest: digest([id, handle, displayName, revision, epoch]),
+  };
 }
 
 const PAGE = 5000;
 
-async function documentsOf(ask: Transport): Promise<DigestedProfile[]> {
-  const found: DigestedProfile[] = [];
-  await ask.elasticsearch("/users/_refresh", {});
+async function documentsOf(ask: Transport): Promise<Profile[]> {
+  const found: Profile[] = [];
+  await ask.elasticsearch("/users/_refresh");
   for (let after: unknown[] | undefined; ; ) {
     const answer = await ask.elasticsearch("/users/_search", {
       size: PAGE,
@@ -113,7 +134,7 @@ async function documentsOf(ask: Transport): Promise<DigestedProfile[]> {
       sort: [{ id: "asc" }],
       ...(after ? { search_after: after } : {}),
     });
-    const { hits } = answer.hits as { hits: { _id: string; _source: DigestedProfile; sort: unknown[] }[] };
+    const { hits } = answer.hits as { hits: { _id: string; _source: Profile; sort: unknown[] }[] };
     for (const hit of hits) {
       const { handle, displayName, bio, country = null, tags = [], revision } = hit._source;
       found.push({ id: hit._id, handle, displayName, bio, country, tags, revision });
