@@ -1,6 +1,7 @@
-import { mkdirSync } from "node:fs";
+import { cpSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { clusterSystem } from "./cluster.ts";
 import { full, quick } from "./experiments/suites.ts";
 import { History } from "./history.ts";
 import { seeded } from "./random.ts";
@@ -87,6 +88,10 @@ async function main(): Promise<number> {
     const verdict = result.passed ? "every invariant held" : "NOT every invariant held";
     say(`report: ${report}`);
     say(`${verdict}: ${result.requests} requests, ${result.users} users, ${result.seconds} s, seed ${seed}`);
+    if (!result.passed && target.logs) {
+      cpSync(target.logs, join(values.out, "logs"), { recursive: true });
+      say(`logs of its processes: ${join(values.out, "logs")}`);
+    }
     return result.passed ? 0 : 1;
   } finally {
     await target.close();
@@ -94,9 +99,10 @@ async function main(): Promise<number> {
 }
 
 async function openTarget(
-  _values: { context?: string | undefined; namespace: string },
+  values: { context?: string | undefined; namespace: string },
   say: (line: string) => void,
 ): Promise<Target> {
+  if (values.context) return clusterSystem(values.context, values.namespace, say);
   if (process.env.QUARTET_HOME) return runningSystem(process.env.QUARTET_HOME);
   return startPrivateSystem(say);
 }

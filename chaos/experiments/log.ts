@@ -49,6 +49,7 @@ export const byHand: Experiment[] = [
       name: `consumer-deleted-${durable}`,
       hypothesis: `Somebody deletes the durable consumer of ${durable}: it is made again and everything is delivered again, to no effect.`,
       away: [],
+      needs: [{ what: "delete-consumer" }],
       holdMs: 2_000,
       inject: ({ injector }) => injector.deleteConsumer(stream, durable),
       heal: async () => {},
