@@ -103,7 +103,8 @@ function* rows(map: YAMLMap, prefix = "", inherited = ""): Generator<[path: stri
     const path = prefix + String(pair.key.value);
     const node = pair.value;
     const own = pair.key.commentBefore ?? (index === 0 ? (map.commentBefore ?? inherited) : "");
-    const comment = (own ?? "").replace(/\n ?/g, " ").trim();
+    // Above an empty line is what is said of the whole file.
+    const comment = (own ?? "").split("\n\n").at(-1)!.replace(/\n ?/g, " ").trim();
     if (isMap(node) && !node.flow && node.items.length > 0) {
       if (comment) yield [path, undefined, comment];
       yield* rows(node, `${path}.`);
