@@ -7,6 +7,8 @@ const COMMANDS: Record<string, () => Promise<{ main(args: string[]): Promise<voi
   import: () => import("./import.ts"),
   seed: () => import("./seed.ts"),
   dead: () => import("./dead.ts"),
+  rebuild: () => import("./rebuild.ts"),
+  audit: () => import("./audit.ts"),
 };
 
 const [command = "", ...args] = process.argv.slice(2);

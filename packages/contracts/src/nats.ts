@@ -1,3 +1,5 @@
+import { rebuildConsumer } from "./streams.ts";
+
 /**
  * What each service may say and hear on NATS. The local engines and the `nats` chart are both written from this one table, and
  * a test tries to cross it. `purge` rights exist for erasure alone and belong to the user service.
@@ -74,9 +76,15 @@ export function natsUsers(): NatsUser[] {
       "heartbeat.facts.session",
       ...inspect("FACTS"),
       ...consume("USERS", "session"),
+      ...consume("USERS", rebuildConsumer("session")),
     ]),
-    user("analytics", ["facts.track.*.*", ...inspect("FACTS"), ...consume("FACTS", "analytics")]),
-    user("search", consume("USERS", "search")),
+    user("analytics", [
+      "facts.track.*.*",
+      ...inspect("FACTS"),
+      ...consume("FACTS", "analytics"),
+      ...consume("FACTS", rebuildConsumer("analytics")),
+    ]),
+    user("search", [...consume("USERS", "search"), ...consume("USERS", rebuildConsumer("search"))]),
   ];
 }
 

@@ -59,6 +59,9 @@ export const CONSUMERS = {
   analytics: { stream: "FACTS", durable: "analytics" },
 } as const;
 
+/** The durable consumer by which a read model is rebuilt beside the one that keeps it up to date. */
+export const rebuildConsumer = (model: keyof typeof CONSUMERS) => `${CONSUMERS[model].durable}-rebuild` as const;
+
 /** Subjects. Names of tracked events have dots, a subject token must not: they become hyphens, which no name contains. */
 export const subjects = {
   user: (userId: string) => `users.${userId}`,

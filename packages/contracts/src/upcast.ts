@@ -1,5 +1,8 @@
 import type { ZodError } from "zod";
-import { type EventType, eventSchemas, type QuartetEvent } from "./events.ts";
+import { type EventOf, type EventType, eventSchemas, type QuartetEvent, type UserEvent } from "./events.ts";
+import { subjects } from "./streams.ts";
+
+export type HeartbeatEvent = EventOf<"quartet.heartbeat.v1">;
 
 /** Thrown by decodeEvent when bytes are not an event this version of Quartet understands: poison for a projector. */
 export class UndecodableEvent extends Error {
@@ -50,6 +53,18 @@ export function decodeEvent(bytes: Uint8Array | string): QuartetEvent {
   if (!parsed.success)
     throw new UndecodableEvent(`${known}: ${issues(parsed.error as ZodError)}`, { cause: parsed.error });
   return parsed.data as QuartetEvent;
+}
+
+/** A message of USERS: a user event with its version under its own subject, or a heartbeat. Throws UndecodableEvent for anything else. */
+export function decodeUserMessage(message: { data: Uint8Array | string; subject: string }): UserEvent | HeartbeatEvent {
+  const event = decodeEvent(message.data);
+  if (event.type === "quartet.heartbeat.v1") return event;
+  if (event.type !== "quartet.user.state.v1" && event.type !== "quartet.user.tombstone.v1") {
+    throw new UndecodableEvent(`${event.type} does not belong on USERS`);
+  }
+  if (event.version === undefined) throw new UndecodableEvent("no version");
+  if (message.subject !== subjects.user(event.data.id)) throw new UndecodableEvent("subject and user differ");
+  return event;
 }
 
 function issues(error: ZodError): string {

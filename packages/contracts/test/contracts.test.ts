@@ -189,7 +189,7 @@ describe("ids, versions, tokens, digests", () => {
   it("a bucket digest does not depend on order and shows a single change", () => {
     const digest = (pairs: [string, string][]) => {
       const d = new BucketDigest();
-      for (const [k, v] of pairs) d.add(k, v);
+      for (const [k, v] of pairs) d.add(k, v, 1);
       return d.value();
     };
     expect(

@@ -4,8 +4,8 @@ import type { Logger, NatsSource } from "./types.ts";
 
 const REQUEST_TIMEOUT_MS = 3_000;
 
-/** nats.js takes user and password apart from the address, a URL carries them together. */
-function fromUrl(url: string): ConnectionOptions {
+/** nats.js takes user and password apart from the address, a URL (or several, separated by commas) carries them together. */
+export function natsOptions(url: string): ConnectionOptions {
   const parts = url.split(",").map((part) => new URL(part.includes("://") ? part.trim() : `nats://${part.trim()}`));
   const first = parts[0]!;
   return {
@@ -19,7 +19,7 @@ function fromUrl(url: string): ConnectionOptions {
 export function openConnection(source: NatsSource): Promise<NatsConnection> {
   if (typeof source === "function") return source();
   return connect({
-    ...fromUrl(source.url),
+    ...natsOptions(source.url),
     ...(source.name ? { name: source.name } : {}),
     ...(source.inboxPrefix ? { inboxPrefix: source.inboxPrefix } : {}),
     timeout: REQUEST_TIMEOUT_MS,

@@ -1,5 +1,6 @@
 /** Everything this package offers. */
 export { Broker, BrokerUnavailable, type ConsumerState, inspectConsumer } from "./broker.ts";
+export { natsOptions } from "./connection.ts";
 export { type DeadLetter, type DeadLetters, type DeadLettersOptions, deadLetters } from "./deadletters.ts";
 export {
   JetStreamFailure,
@@ -14,6 +15,8 @@ export { ackFloor, resetConsumer } from "./jsapi.ts";
 export { pacer } from "./pace.ts";
 export { DEAD as DEAD_LETTER_HEADERS } from "./parking.ts";
 export { createProjector } from "./projector.ts";
+export { readStream } from "./read.ts";
+export { followRebuilds, type RebuildPlan, type RebuildUnderWay, replayProgress } from "./rebuild.ts";
 export type {
   DeadLetterOptions,
   HeartbeatOptions,

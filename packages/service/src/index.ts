@@ -15,6 +15,7 @@ export * from "./peer.ts";
 export * from "./problem.ts";
 export * from "./process.ts";
 export { observeProjector, projectionMetrics } from "./projection-metrics.ts";
+export { addRebuildRoutes, type Rebuilds } from "./rebuild.ts";
 export * from "./store-metrics.ts";
 export * from "./tracing.ts";
 export { DROP_EVERY, readUnsafe, UNSAFE, UnknownUnsafeSwitch, type UnsafeSwitch, unsafe } from "./unsafe.ts";

@@ -1,16 +1,20 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { loadConfig, metrics, observeBroker, runProcess, superviseWorker, type Worker } from "@quartet/service";
 import { configSchema } from "./config.ts";
+import { createFactAudit, runFactAudit } from "./events/audit.ts";
 import { connectBroker } from "./events/nats.ts";
-import { hasPassed, hasPassedPerson, progress } from "./events/progress.ts";
-import { createFactProjector } from "./events/projector.ts";
+import { hasPassed, hasPassedPerson, lastOfSoon, progress } from "./events/progress.ts";
+import { createFactProjector, type FactStore } from "./events/projector.ts";
 import { createFactPublisher } from "./events/publisher.ts";
+import { createRebuilds } from "./events/rebuild.ts";
 import { createApp } from "./http/app.ts";
+import { lastFinding } from "./store/audits.ts";
 import { createClickHouse } from "./store/client.ts";
 import { createAnonymiser, erasedAmong, recordErased } from "./store/erasure.ts";
 import { insertFacts } from "./store/facts.ts";
 import { observeClickHouse } from "./store/figures.ts";
 import { migrate } from "./store/migrations.ts";
+import { isRebuilding, NEXT } from "./store/rebuild.ts";
 import { writeWatermark } from "./store/watermarks.ts";
 
 const SWEEP_EVERY_MS = 300_000;
@@ -61,21 +65,34 @@ await runProcess({
       }
     });
 
+    const audit = createFactAudit(clickhouse, broker, { logger });
+    const store: FactStore = {
+      async insert(facts) {
+        // Both, from the moment there are two: see followRebuilds.
+        if (await isRebuilding(clickhouse)) await insertFacts(clickhouse, facts, NEXT);
+        await insertFacts(clickhouse, facts);
+      },
+      recordErased: (ids) => recordErased(clickhouse, ids),
+      erasedAmong: (ids) => erasedAmong(clickhouse, ids),
+      anonymise: () => anonymiser.run(),
+      writeWatermark: (source, at) => writeWatermark(clickhouse, source, at),
+      ping: async () => void (await clickhouse.read("SELECT 1 FROM facts LIMIT 0")),
+    };
+    const rebuilds = createRebuilds({ clickhouse, broker, audit, natsUrl: config.NATS_URL, store, logger });
     if (has("projector")) {
-      const projector = createFactProjector(
-        config.NATS_URL,
-        {
-          insert: (facts) => insertFacts(clickhouse, facts),
-          recordErased: (ids) => recordErased(clickhouse, ids),
-          erasedAmong: (ids) => erasedAmong(clickhouse, ids),
-          anonymise: () => anonymiser.run(),
-          writeWatermark: (source, at) => writeWatermark(clickhouse, source, at),
-          ping: async () => void (await clickhouse.read("SELECT 1 FROM facts LIMIT 0")),
-        },
-        { logger, metrics },
-      );
+      const projector = createFactProjector(config.NATS_URL, store, { logger, metrics });
       supervise("projector", (signal) => projector.run(signal));
       supervise("erasure-sweep", (signal) => anonymiser.sweep(signal, SWEEP_EVERY_MS));
+      supervise("rebuild", (signal) => rebuilds.follow(signal));
+      if (config.AUDIT_INTERVAL_MS > 0) {
+        const recent = async () => {
+          const found = await lastFinding(clickhouse);
+          return found ? new Date(found.checkedAt) : undefined;
+        };
+        supervise("audit", (signal) =>
+          runFactAudit(audit, recent, { everyMs: config.AUDIT_INTERVAL_MS, logger, signal }),
+        );
+      }
     }
 
     const publisher = createFactPublisher(broker);
@@ -87,6 +104,9 @@ await runProcess({
           publish: publisher.publish,
           hasPassed: (position) => hasPassed(broker, position),
           hasPassedPerson: (userId) => hasPassedPerson(broker, userId),
+          sealPerson: async (userId) => audit.sealUpto(await lastOfSoon(broker, userId)),
+          audit,
+          rebuilds,
           anonymise: () => anonymiser.run(),
           progress: async () => (broker.up ? progress(broker) : undefined),
           brokerUp: () => broker.up && publisher.dependency.state === "closed",

@@ -1,6 +1,7 @@
 import { createApi, finishApi, type Logger } from "@quartet/service";
 import type { Express } from "express";
 import type { GatewayConfig } from "./config.ts";
+import { addAudits } from "./http/audit.ts";
 import { authenticator } from "./http/authenticate.ts";
 import { addDeadLetters } from "./http/dead.ts";
 import { addImport } from "./http/import.ts";
@@ -8,6 +9,7 @@ import { addPages } from "./http/pages.ts";
 import { createPeers } from "./http/peers.ts";
 import { addPeople } from "./http/people.ts";
 import { addProxy, bodyLimit } from "./http/proxy.ts";
+import { addRebuilds } from "./http/rebuild.ts";
 import { securityHeaders } from "./http/security.ts";
 import { addStatus } from "./http/status.ts";
 
@@ -25,6 +27,8 @@ export async function createGateway(
   addStatus(app, context);
   addImport(app, context);
   addDeadLetters(app, context);
+  addRebuilds(app, context);
+  addAudits(app, context);
   const close = async (): Promise<void> => {
     await Promise.all(Object.values(peers).map((peer) => peer.close()));
   };

@@ -2,13 +2,23 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { loadConfig, metrics, observeBroker, runProcess, superviseWorker, type Worker } from "@quartet/service";
 import { configSchema } from "./config.ts";
 import { connectBroker, createUserProjector, progress, replay } from "./events/projector.ts";
+import { createRebuilds } from "./events/rebuild.ts";
 import { createApp } from "./http/app.ts";
 import { createContext } from "./http/context.ts";
 import { connectElasticsearch, elasticsearchDependency } from "./store/client.ts";
 import { observeElasticsearch } from "./store/figures.ts";
-import { ensureIndexes, indexNames, noteReplay, replayState } from "./store/indexes.ts";
+import {
+  ensureIndexes,
+  type IndexOptions,
+  indexNames,
+  indexState,
+  isOurs,
+  noteReplay,
+  replayState,
+} from "./store/indexes.ts";
+import { createSearchRebuild } from "./store/rebuild.ts";
 import { createStore } from "./store/store.ts";
-import { countLiving, refresh, StoreAway, writeUsers, writeWatermark } from "./store/users.ts";
+import { countLiving, refresh, StoreAway, writeUsers, writeUsersToNext, writeWatermark } from "./store/users.ts";
 import { warmUp } from "./store/warmup.ts";
 
 const LOOK_EVERY_MS = 1000;
@@ -31,6 +41,13 @@ await runProcess({
     const supervise = (name: string, work: (signal: AbortSignal) => Promise<void>) =>
       workers.push(superviseWorker(name, work, { logger }));
 
+    const options: IndexOptions = {
+      names,
+      replicas: config.INDEX_REPLICAS,
+      refreshInterval: config.REFRESH_INTERVAL,
+    };
+    /** Whether the index in use has the mapping of this code. Until then it is left to those who made it, and answers as it is. */
+    let ours = true;
     let warm = config.WARM_UP_MS === 0;
     let wake: () => void = () => {};
     let complained = false;
@@ -41,12 +58,9 @@ await runProcess({
         wake = () => pause.abort();
         let wait = LOOK_EVERY_MS;
         try {
-          await ensureIndexes(slow, {
-            names,
-            replicas: config.INDEX_REPLICAS,
-            refreshInterval: config.REFRESH_INTERVAL,
-          });
-          if (has("projector")) {
+          await ensureIndexes(slow, options);
+          ours = (await indexState(slow, names)).live.every(isOurs);
+          if (has("projector") && ours) {
             const { index, replayed } = await replayState(slow, names);
             if (!replayed) {
               await replay(broker);
@@ -66,12 +80,20 @@ await runProcess({
       }
     });
 
+    const rebuilds = createRebuilds({
+      store: createSearchRebuild(slow, options),
+      broker,
+      natsUrl: config.NATS_URL,
+      logger,
+    });
     if (has("projector")) {
       const projector = createUserProjector(
         config.NATS_URL,
         {
           async write(events) {
             try {
+              // Both, from the moment there are two: see followRebuilds.
+              await writeUsersToNext(slow, names, events);
               return await writeUsers(slow, names, events);
             } catch (error) {
               if (error instanceof StoreAway && error.indexMissing) wake();
@@ -88,7 +110,16 @@ await runProcess({
         },
         { logger, metrics },
       );
-      supervise("projector", (signal) => projector.run(signal));
+      supervise("projector", async (signal) => {
+        while (!signal.aborted) {
+          const stop = new AbortController();
+          const watch = setInterval(() => ours || stop.abort(), 200);
+          if (ours) await projector.run(AbortSignal.any([signal, stop.signal]));
+          else await sleep(200, undefined, { signal }).catch(() => {});
+          clearInterval(watch);
+        }
+      });
+      supervise("rebuild", (signal) => rebuilds.follow(signal));
     }
 
     const context = createContext(createStore(client, slow, names), elasticsearch);
@@ -96,6 +127,7 @@ await runProcess({
       ? createApp(context, {
           logger,
           secret: config.INTERNAL_SECRET,
+          rebuilds,
           progress: () => progress(broker),
           brokerUp: () => broker.up,
         })
@@ -104,6 +136,7 @@ await runProcess({
       ...(app ? { app } : {}),
       workers,
       ready: async () => {
+        if (!ours) throw new Error("the index in use has another mapping: its successor is being filled");
         if (!warm) throw new Error("Elasticsearch is being warmed up");
         await elasticsearch.run(() => countLiving(client, names));
       },

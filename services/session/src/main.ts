@@ -10,11 +10,13 @@ import {
 } from "@quartet/service";
 import { configSchema } from "./config.ts";
 import { createSessionProjector } from "./events/projector.ts";
+import { connectBroker, createRebuilds } from "./events/rebuild.ts";
 import { createSessionRelay, eraseOutboxEntries } from "./events/relay.ts";
 import { createApp } from "./http/app.ts";
 import { observeRedis } from "./store/figures.ts";
 import { createProfiles } from "./store/profiles.ts";
 import { connectRedis, isRedisFault } from "./store/redis.ts";
+import { createRefill } from "./store/refill.ts";
 import { createSessions } from "./store/sessions.ts";
 import { redisTarget } from "./store/target.ts";
 import { OUTBOX } from "./store/templates.ts";
@@ -57,7 +59,19 @@ await runProcess({
       }
     };
 
+    const broker = connectBroker(config.NATS_URL, logger);
+    const ask = createRefill(front);
+    const work = back ? createRefill(back) : ask;
+    const rebuilds = createRebuilds({
+      ask,
+      work,
+      broker,
+      natsUrl: config.NATS_URL,
+      isFault: isRedisFault,
+      logger,
+    });
     if (back && has("projector")) {
+      supervise("rebuild", (signal) => rebuilds.follow(signal));
       const copies = createProfiles(back);
       const projector = createSessionProjector(
         config.NATS_URL,
@@ -109,6 +123,7 @@ await runProcess({
           redis,
           sessions,
           profiles,
+          rebuilds,
           user,
           secret: config.INTERNAL_SECRET,
           eraseOutbox: (userId) => eraseOutboxEntries(front.redis, OUTBOX, userId),
@@ -120,6 +135,7 @@ await runProcess({
       ready: async () => void (await redis.run(() => front.redis.ping())),
       close: async () => {
         redis.close();
+        await broker.close();
         front.redis.disconnect();
         back?.redis.disconnect();
         await user.close();

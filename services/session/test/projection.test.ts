@@ -204,7 +204,8 @@ test("digests are those of the contract, over what is held; the erased are not i
     const sums = Array.from({ length: 256 }, () => new BucketDigest());
     for (const { erased, id, handle, displayName, version } of people) {
       if (erased) continue;
-      sums[auditBucket(id)]?.add(id, sessionProfileDigest({ id, handle, displayName, revision: version }));
+      const profile = { id, handle, displayName, revision: version, credentialEpoch: 0 };
+      sums[auditBucket(id)]?.add(id, sessionProfileDigest(profile), version);
     }
     expect(await profiles.digests()).toEqual(sums.map((s) => s.value()));
     expect(await profiles.counts()).toEqual({ sessions: 0, profiles: 630 });

@@ -120,24 +120,13 @@ await runProcess({
         await whenReady(signal);
         if (!signal.aborted) await runSaga({ db, broker, peers, logger, metrics }, signal);
       });
-      if (config.AUDIT_INTERVAL_MS > 0) {
-        supervise("audit", async (signal) => {
-          await whenReady(signal);
-          const { search, session } = peers;
-          if (signal.aborted) return;
-          await runAudit(
-            {
-              db,
-              append: appendEvents,
-              peers: { search, session },
-              intervalMs: config.AUDIT_INTERVAL_MS,
-              logger,
-              metrics,
-            },
-            signal,
-          );
-        });
-      }
+      supervise("audit", async (signal) => {
+        await whenReady(signal);
+        const { search, session } = peers;
+        const intervalMs = config.AUDIT_INTERVAL_MS;
+        const options = { db, append: appendEvents, peers: { search, session }, intervalMs, logger, metrics };
+        if (!signal.aborted) await runAudit(options, signal);
+      });
     }
 
     const repair = async (request: { id: string; above: number }) =>

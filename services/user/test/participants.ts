@@ -60,7 +60,7 @@ export class Participant {
     if (req.url === "/internal/digests") {
       this.digestsAsked++;
       const buckets = Array.from({ length: 256 }, () => new BucketDigest());
-      for (const [id, { digest }] of this.held) buckets[auditBucket(id)]!.add(id, digest);
+      for (const [id, { digest, version }] of this.held) buckets[auditBucket(id)]!.add(id, digest, version);
       return send(200, { asOf: this.asOf(), buckets: buckets.map((b) => b.value()) });
     }
     if (bucket !== undefined) {

@@ -74,6 +74,42 @@ export interface ServiceStatus {
   audit?: StatusBody["audit"];
 }
 
+/** The stores that are derived from the log and can be filled anew from it. */
+export const rebuildable = z.enum(["search", "session", "analytics"]);
+export const rebuildBody = z.strictObject({ store: rebuildable });
+export const rebuildState = z.object({
+  store: rebuildable,
+  /** `none`: this store was never rebuilt. */
+  state: z.enum(["none", "running", "complete"]),
+  /** Messages of the stream that are replayed, of how many. */
+  done: count,
+  total: count,
+  startedAt: z.iso.datetime().nullable(),
+  finishedAt: z.iso.datetime().nullable(),
+});
+export type RebuildState = z.infer<typeof rebuildState>;
+export const rebuildList = z.object({ rebuilds: z.array(rebuildState), missing: z.array(rebuildable) });
+
+/** What the last audit of one store found. */
+export const auditFinding = z.object({
+  store: rebuildable,
+  /** Users compared; of analytics, facts. */
+  compared: count,
+  drift: count,
+  mended: count,
+  /** Whose data drifted, at most 1,000; null: nobody's. */
+  users: z.array(z.object({ id: z.string().nullable(), kind: z.string() })),
+  startedAt: z.iso.datetime(),
+  checkedAt: z.iso.datetime(),
+});
+export type AuditFindingBody = z.infer<typeof auditFinding>;
+export const auditList = z.object({ audits: z.array(auditFinding), missing: z.array(rebuildable) });
+/** From when on a finding is an answer to this request, by store. */
+export const auditRequested = z.object({
+  requested: z.record(z.string(), z.iso.datetime()),
+  missing: z.array(rebuildable),
+});
+
 export const personBody = z.object({
   id: z.uuid(),
   user: userBody.optional(),

@@ -34,7 +34,7 @@ export async function hasPassed(broker: Broker, position: { seq: number; stream:
 
 /** Whether the projector has passed the last message that names this person. Throws as `progress` does. */
 export async function hasPassedPerson(broker: Broker, userId: string): Promise<boolean> {
-  const last = await soon(lastOf(broker, userId));
+  const last = await lastOfSoon(broker, userId);
   const state = await progress(broker);
   return state.ackFloor >= last || state.idle;
 }
@@ -48,3 +48,6 @@ async function lastOf(broker: Broker, userId: string): Promise<number> {
     throw error;
   }
 }
+
+/** The sequence of the last message that names this person; 0 if there is none. Throws as `progress` does. */
+export const lastOfSoon = (broker: Broker, userId: string): Promise<number> => soon(lastOf(broker, userId));

@@ -1,8 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { type ServiceStatus, userIdField } from "@quartet/contracts";
-import { HttpProblem, parseBody, parseParams, requireService } from "@quartet/service";
+import { type AuditFindingBody, type ServiceStatus, userIdField } from "@quartet/contracts";
+import { addRebuildRoutes, HttpProblem, parseBody, parseParams, type Rebuilds, requireService } from "@quartet/service";
 import type { Express } from "express";
 import { z } from "zod";
+import type { FactAudit } from "../events/audit.ts";
+import { lastFinding } from "../store/audits.ts";
 import { namesPerson, recordErasedNow } from "../store/erasure.ts";
 import { countFacts } from "../store/facts.ts";
 import { activity } from "../store/queries.ts";
@@ -14,13 +16,18 @@ export interface InternalOptions extends FreshnessOptions {
   anonymise(): Promise<void>;
   /** Whether the projector has passed the last message that names this person. */
   hasPassedPerson(userId: string): Promise<boolean>;
+  /** Makes sure that the ledger knows this person's facts before they are purged. */
+  sealPerson(userId: string): Promise<void>;
+  audit: FactAudit;
+  rebuilds: Rebuilds;
   /** How far the projector is; undefined while that cannot be known. */
   progress(): Promise<{ lag: number; deadLetters: number } | undefined>;
   brokerUp(): boolean;
 }
 
 const person = z.object({ userId: userIdField });
-const ANONYMISE_WAIT_MS = 500;
+const ANONYMISE_WAIT_MS = 400;
+const SEAL_WAIT_MS = 500;
 const erasure = z.strictObject({ userId: userIdField, version: z.number().int().nonnegative() });
 
 /** The calls that only other services of ours make. */
@@ -42,16 +49,36 @@ export function addInternalRoutes(app: Express, options: InternalOptions): void 
     await recordErasedNow(clickhouse, userId);
     // While the broker is away it cannot be known.
     const passed = await options.hasPassedPerson(userId).catch(() => false);
+    const sealed = passed && (await within(SEAL_WAIT_MS, options.sealPerson(userId)));
     if (await namesPerson(clickhouse, userId)) {
       // A mutation of a large table takes longer than the caller waits: it goes on, and the next call finds it done.
       await Promise.race([options.anonymise().catch(() => {}), sleep(ANONYMISE_WAIT_MS)]);
     }
-    const complete = passed && !(await namesPerson(clickhouse, userId));
+    const complete = sealed && !(await namesPerson(clickhouse, userId));
     res.json({ state: complete ? "complete" : "pending" });
   });
 
+  addRebuildRoutes(app, "analytics", options.rebuilds);
+
+  app.post("/internal/audit", async (_req, res) => {
+    const requested = new Date().toISOString();
+    // It goes on after the answer; what it found is asked for.
+    options.audit.round().catch(() => {});
+    res.status(202).json({ requested: { analytics: requested } });
+  });
+
+  app.get("/internal/audit", async (_req, res) => {
+    const found = options.audit.last() ?? (await lastFinding(clickhouse));
+    const audits = found ? [{ store: "analytics" as const, ...found, users: found.users.slice(0, 1000) }] : [];
+    res.json({ audits } satisfies { audits: AuditFindingBody[] });
+  });
+
   app.get("/internal/status", async (_req, res) => {
-    const [store, progress] = await Promise.all([storeStatus(options), options.progress().catch(() => undefined)]);
+    const [store, progress, found] = await Promise.all([
+      storeStatus(options),
+      options.progress().catch(() => undefined),
+      lastFinding(clickhouse).catch(() => undefined),
+    ]);
     const at = store.asOf;
     res.json({
       store: { up: store.up, ...(store.facts === undefined ? {} : { facts: store.facts }) },
@@ -64,8 +91,18 @@ export function addInternalRoutes(app: Express, options: InternalOptions): void 
           deadLetters: progress?.deadLetters ?? null,
         },
       },
+      audit: { drift: found?.drift ?? null, checkedAt: found?.checkedAt ?? null },
     } satisfies ServiceStatus);
   });
+}
+
+/** Whether it comes to a good end within `ms`. */
+async function within(ms: number, work: Promise<void>): Promise<boolean> {
+  const done = work.then(
+    () => true,
+    () => false,
+  );
+  return Promise.race([done, sleep(ms, false)]);
 }
 
 async function storeStatus({

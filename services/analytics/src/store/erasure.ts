@@ -14,6 +14,10 @@ export function personHash(userId: string): string {
  */
 const NAMES_ERASED = `user_id != toUUID('${ANONYMOUS}') AND SHA256(toString(user_id)) IN (SELECT user_hash FROM erased)`;
 
+/** The facts, and those of a rebuild under way. Never a name of a caller's. */
+const TABLES =
+  "SELECT name FROM system.tables WHERE database = currentDatabase() AND name IN ('facts', 'facts_next') ORDER BY name";
+
 const record = "INSERT INTO erased (user_hash) SELECT arrayJoin(arrayMap(h -> unhex(h), {hashes:Array(String)}))";
 const CHUNK = 500;
 /** How long a caller waits for a mutation, which rewrites every part that names the person. */
@@ -52,14 +56,18 @@ export async function erasedAmong(clickhouse: ClickHouse, userIds: Iterable<stri
   return new Set(all.filter((id) => erased.size > 0 && erased.has(personHash(id))));
 }
 
-/** Whether any row, merged or not, still names this person. */
+/** Whether any row, merged or not, of any table of facts still names this person. */
 export async function namesPerson(clickhouse: ClickHouse, userId: string): Promise<boolean> {
-  const rows = await clickhouse.query<{ one: number }>(
-    "SELECT 1 AS one FROM facts WHERE user_id = {user:UUID} LIMIT 1",
-    { user: userId },
-    { personal: true },
-  );
-  return rows.length > 0;
+  const tables = await clickhouse.query<{ name: string }>(TABLES);
+  for (const { name } of tables) {
+    const rows = await clickhouse.query<{ one: number }>(
+      `SELECT 1 AS one FROM ${name} WHERE user_id = {user:UUID} LIMIT 1`,
+      { user: userId },
+      { personal: true },
+    );
+    if (rows.length > 0) return true;
+  }
+  return false;
 }
 
 export interface Anonymiser {
@@ -76,37 +84,44 @@ export function createAnonymiser(clickhouse: ClickHouse): Anonymiser {
   let running: Promise<void> | undefined;
   let next: Promise<void> | undefined;
 
-  const leftOvers = async (): Promise<boolean> => {
+  const leftOvers = async (table: string): Promise<boolean> => {
     const rows = await clickhouse.read(
-      `SELECT 1 FROM facts WHERE ${NAMES_ERASED} LIMIT 1`,
+      `SELECT 1 FROM ${table} WHERE ${NAMES_ERASED} LIMIT 1`,
       {},
       { timeoutMs: MUTATION_MS },
     );
     return rows.length > 0;
   };
-  const unfinished = async (): Promise<number> => {
+  const unfinished = async (table: string): Promise<number> => {
     const [row] = await clickhouse.read<{ n: number }>(
-      "SELECT count() AS n FROM system.mutations WHERE database = currentDatabase() AND table = 'facts' AND NOT is_done",
+      "SELECT count() AS n FROM system.mutations WHERE database = currentDatabase() AND table = {table:String} AND NOT is_done",
+      { table },
     );
     return row?.n ?? 0;
   };
-  const once = async (): Promise<void> => {
+  const inTable = async (table: string): Promise<void> => {
     const giveUpAt = performance.now() + MUTATION_MS;
-    for (let pause = 100; await leftOvers(); pause = Math.min(pause * 2, 2_000)) {
+    for (let pause = 100; await leftOvers(table); pause = Math.min(pause * 2, 2_000)) {
       // One that outlasted its caller goes on in the engine; behind it, not beside it, comes at most one more.
-      if ((await unfinished()) > 1) {
-        if (performance.now() > giveUpAt) throw new StoreUnavailable("earlier mutations of facts do not end");
+      if ((await unfinished(table)) > 1) {
+        if (performance.now() > giveUpAt) throw new StoreUnavailable(`earlier mutations of ${table} do not end`);
         await sleep(pause);
         continue;
       }
       await clickhouse.execute(
-        `ALTER TABLE facts UPDATE user_id = toUUID('${ANONYMOUS}'), properties = map() WHERE ${NAMES_ERASED}`,
+        `ALTER TABLE ${table} UPDATE user_id = toUUID('${ANONYMOUS}'), properties = map() WHERE ${NAMES_ERASED}`,
         {},
         { timeoutMs: MUTATION_MS, settings: { mutations_sync: "1" } },
       );
-      if (await leftOvers()) await sleep(pause);
+      if (await leftOvers(table)) await sleep(pause);
       else return;
     }
+  };
+  const once = async (): Promise<void> => {
+    // Names may be exchanged meanwhile: whatever is called `facts` in the end has been looked at.
+    const tables = await clickhouse.read<{ name: string }>(TABLES);
+    for (const { name } of tables) await inTable(name);
+    if (tables.length !== 1) await inTable("facts");
   };
   const start = (): Promise<void> => {
     running = once().finally(() => {

@@ -49,8 +49,16 @@ export function precedence(acceptedAt: bigint, sequence: number): string {
   return (((MAX_UINT64 - acceptedAt) << 64n) | (MAX_UINT64 - BigInt(sequence))).toString();
 }
 
-function toRow(fact: Fact, receivedAt: string): unknown[] {
+/** The properties as they are stored: every value as a JSON text. */
+export function storedProperties(fact: Fact): Record<string, string> {
   const properties = fact.userId === null && fact.kind !== "track" ? {} : (fact.properties ?? {});
+  return Object.fromEntries(Object.entries(properties).map(([key, value]) => [key, JSON.stringify(value)]));
+}
+
+/** The same fact of a person who is erased: it counts, and names nobody. */
+export const anonymous = (fact: Fact): Fact => ({ ...fact, userId: null, properties: {} });
+
+function toRow(fact: Fact, receivedAt: string): unknown[] {
   return [
     factKey(fact.id),
     fact.kind,
@@ -59,18 +67,18 @@ function toRow(fact: Fact, receivedAt: string): unknown[] {
     toClickHouse(fact.occurredAt),
     fact.reason ?? "",
     fact.durationSeconds ?? 0,
-    Object.fromEntries(Object.entries(properties).map(([key, value]) => [key, JSON.stringify(value)])),
+    storedProperties(fact),
     precedence(fact.acceptedAt, fact.sequence),
     receivedAt,
   ];
 }
 
-/** Inserts facts, durably; one that is already there stays as it is. Throws StoreUnavailable. */
-export async function insertFacts(clickhouse: ClickHouse, facts: Fact[]): Promise<void> {
+/** Inserts facts, durably; one that is already there stays as it is. `table`: the one that is being rebuilt. Throws StoreUnavailable. */
+export async function insertFacts(clickhouse: ClickHouse, facts: Fact[], table = "facts"): Promise<void> {
   if (facts.length === 0) return;
   const now = toClickHouse(Date.now());
   await clickhouse.insert(
-    "facts",
+    table,
     columns,
     facts.map((fact) => toRow(fact, now)),
   );

@@ -47,6 +47,32 @@ export const migrations: Migration[] = [
       SETTINGS min_rows_to_fsync_after_merge = 1`,
     ],
   },
+  {
+    version: 2,
+    name: "ledger of the facts, findings of the audit",
+    statements: [
+      `CREATE TABLE IF NOT EXISTS ledger (
+        stream String COMMENT 'when the stream was created; empty: rows from before the ledger',
+        range UInt64 COMMENT 'number of a range of stream sequences',
+        upto UInt64 COMMENT 'sealed up to this sequence',
+        h1 Array(UInt64) COMMENT 'hash of each row without what an erasure takes away',
+        h2 Array(UInt64) COMMENT 'hash of what it takes away, in the same order',
+        n UInt64,
+        x1 UInt64 COMMENT 'all of h1, by exclusive or',
+        x2 UInt64,
+        written UInt64
+      ) ENGINE = ReplacingMergeTree(written) ORDER BY (stream, range)
+      SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1`,
+      `CREATE TABLE IF NOT EXISTS audits (
+        store LowCardinality(String),
+        compared UInt64,
+        drift UInt64,
+        mended UInt64,
+        started_at DateTime64(3, 'UTC'),
+        checked_at DateTime64(3, 'UTC')
+      ) ENGINE = ReplacingMergeTree(checked_at) ORDER BY store`,
+    ],
+  },
 ];
 
 /** Brings the tables up to date. Throws StoreUnavailable; run it again until it does not. */

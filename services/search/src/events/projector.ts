@@ -1,20 +1,20 @@
 import {
   CONSUMERS,
-  decodeEvent,
+  decodeUserMessage,
   inboxPrefix,
   type QuartetEvent,
+  rebuildConsumer,
   type Source,
   STREAMS,
   sourcesOf,
-  subjects,
   type UserEvent,
 } from "@quartet/contracts";
 import {
   Broker,
   createProjector,
+  type Item,
   inspectConsumer,
   latestPerKey,
-  PoisonMessage,
   type Projector,
   pacer,
   resetConsumer,
@@ -59,42 +59,37 @@ export async function replay(broker: Broker): Promise<void> {
   await resetConsumer(broker.require(), stream, consumer);
 }
 
+async function guarded<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw new StoreUnavailable("Elasticsearch did not take it", { cause: error });
+  }
+}
+
+const newest = <E extends QuartetEvent>(batch: Item<E>[]) =>
+  latestPerKey(
+    batch,
+    (e) => e.subject,
+    (e) => e.version as number,
+  );
+
 /** USERS -> Elasticsearch. */
 export function createUserProjector(
   natsUrl: string,
   index: UserIndex,
   { logger, metrics }: { logger: Logger; metrics: Metrics },
 ): Projector {
-  const guarded = async <T>(work: () => Promise<T>): Promise<T> => {
-    try {
-      return await work();
-    } catch (error) {
-      throw new StoreUnavailable("Elasticsearch did not take it", { cause: error });
-    }
-  };
-
   const turn = pacer(BATCH_SPACING_MS);
   const target = { consumer, stream: STREAMS.USERS.name, store: "elasticsearch" };
   const projector = createProjector<QuartetEvent>({
     nats: { url: natsUrl, name: "search projector", inboxPrefix: inboxPrefix("search") },
     stream: STREAMS.USERS.name,
     consumer,
-    decode(message) {
-      const event = decodeEvent(message.data);
-      const user = event.type === "quartet.user.state.v1" || event.type === "quartet.user.tombstone.v1";
-      if (!user && event.type !== "quartet.heartbeat.v1")
-        throw new PoisonMessage(`${event.type} does not belong on USERS`);
-      if (user && event.version === undefined) throw new PoisonMessage("no version");
-      if (user && message.subject !== subjects.user(event.data.id)) throw new PoisonMessage("subject and user differ");
-      return event;
-    },
+    decode: decodeUserMessage,
     async apply(batch) {
       await turn();
-      const folded = latestPerKey(
-        batch,
-        (e) => e.subject,
-        (e) => e.version as number,
-      );
+      const folded = newest(batch);
       const write = () => guarded(() => index.write(folded.latest.map((item) => item.event as UserEvent)));
       const verdicts = await withBatchSpan(target, batch, write);
       return folded.spread(verdicts);
@@ -109,4 +104,39 @@ export function createUserProjector(
   });
   observeProjector(metrics, consumer, sourcesOf(STREAMS.USERS.name), projector);
   return projector;
+}
+
+/** USERS -> the index that is being filled. What cannot be read is passed over: the projector of the one in use has parked it. */
+export function createRebuildProjector(
+  natsUrl: string,
+  index: Pick<UserIndex, "write" | "refresh" | "writeWatermark">,
+  { logger, caughtUp }: { logger: Logger; caughtUp: () => void },
+): Projector {
+  return createProjector<QuartetEvent | null>({
+    nats: { url: natsUrl, name: "search rebuild", inboxPrefix: inboxPrefix("search") },
+    stream: STREAMS.USERS.name,
+    consumer: rebuildConsumer("search"),
+    decode(message) {
+      try {
+        return decodeUserMessage(message);
+      } catch {
+        return null;
+      }
+    },
+    async apply(batch) {
+      const folded = newest(batch.filter((item): item is Item<UserEvent> => item.event !== null));
+      const verdicts = await guarded(() => index.write(folded.latest.map((item) => item.event)));
+      if (verdicts.includes("retry")) throw new StoreUnavailable("Elasticsearch did not take all");
+      return batch.map(() => "applied");
+    },
+    flush: () => guarded(() => index.refresh()),
+    heartbeat: {
+      async onWatermark(source, at) {
+        await guarded(() => index.writeWatermark(source as Source, at));
+        caughtUp();
+      },
+    },
+    batch: { max: 2000, maxBytes: 8 * 1024 * 1024 },
+    logger,
+  });
 }

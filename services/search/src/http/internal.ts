@@ -1,11 +1,13 @@
 import { type ServiceStatus, userIdField, wholeNumber } from "@quartet/contracts";
 import {
+  addRebuildRoutes,
   badRequest,
   HttpProblem,
   notFound,
   parseBody,
   parseParams,
   parseQuery,
+  type Rebuilds,
   requireService,
 } from "@quartet/service";
 import type { Express } from "express";
@@ -19,6 +21,7 @@ export interface InternalOptions {
   /** How far the projector is; undefined while that cannot be known. */
   progress(): Promise<{ lag: number; deadLetters: number } | undefined>;
   brokerUp(): boolean;
+  rebuilds: Rebuilds;
 }
 
 const person = z.object({ userId: userIdField });
@@ -26,6 +29,7 @@ const similarParams = z.object({ limit: wholeNumber(1, 50, 5) });
 const erasure = z.strictObject({ userId: userIdField, version: z.number().int().nonnegative() });
 const DIGEST_CACHE_MS = 400;
 const WALK_MS = 30_000;
+const SLOW_MS = 10_000;
 
 /** The calls that only other services of ours make. */
 export function addInternalRoutes(app: Express, context: SearchContext, options: InternalOptions): void {
@@ -48,6 +52,11 @@ export function addInternalRoutes(app: Express, context: SearchContext, options:
     const { userId, version } = parseBody(erasure, req);
     const done = await elasticsearch.run(() => erase(client, names, userId, version));
     res.json({ state: done ? "complete" : "pending" });
+  });
+
+  addRebuildRoutes(app, "search", {
+    start: () => elasticsearch.run(() => options.rebuilds.start(), { timeoutMs: SLOW_MS }),
+    state: () => elasticsearch.run(() => options.rebuilds.state()),
   });
 
   let cached: { at: number; answer: Promise<BucketDigests> } | undefined;

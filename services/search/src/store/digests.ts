@@ -3,7 +3,7 @@ import { auditBucket, BucketDigest, profileDigest } from "@quartet/contracts";
 import { whole } from "./client.ts";
 import type { IndexNames } from "./indexes.ts";
 import { livingUsers } from "./query.ts";
-import { readWatermark, refresh, type UserDocument } from "./users.ts";
+import { readWatermark, refresh, type UserDocument, WATERMARK_IDS } from "./users.ts";
 
 const PAGE = 1000;
 const BUCKETS = 256;
@@ -37,7 +37,9 @@ export interface Digests {
 }
 
 export function createDigests(client: Client, names: IndexNames): Digests {
-  let buckets: Map<string, string>[] = [];
+  let buckets: Map<string, Held>[] = [];
+  /** Somebody has written these by hand: without a bucket or with another one. Nobody finds them by their bucket. */
+  let odd = new Map<string, Hit>();
   let values: ({ count: number; digest: string } | undefined)[] = [];
   let seen = -1;
   let index = "";
@@ -48,10 +50,25 @@ export function createDigests(client: Client, names: IndexNames): Digests {
     const id = hit._id as string;
     const bucket = auditBucket(id);
     seen = Math.max(seen, hit._seq_no ?? -1);
+    const { deleted, bucket: said } = hit._source ?? {};
+    const living = deleted !== true;
+    if (living && (deleted !== false || said !== bucket || !isUuid(id))) odd.set(id, hit);
+    else odd.delete(id);
     if (!(bucket >= 0 && bucket < BUCKETS)) return;
-    if (hit._source?.deleted === false) buckets[bucket]!.set(id, digestOf(hit));
+    if (living && !odd.has(id)) buckets[bucket]!.set(id, heldAs(hit));
     else buckets[bucket]!.delete(id);
     values[bucket] = undefined;
+  };
+
+  /** What cannot have come from any event goes at once; of the others those that are gone are forgotten. */
+  const tidyOdd = async (): Promise<void> => {
+    for (const [id] of odd) {
+      if (!isUuid(id)) await client.delete({ index: names.users, id }, { ignore: [404] });
+    }
+    const ids = [...odd.keys()].filter(isUuid);
+    odd = new Map();
+    for (const id of ids) values[auditBucket(id)] = undefined;
+    if (ids.length > 0) await walk(client, names, { ids: { values: ids } }, take);
   };
 
   const compute = async (): Promise<BucketDigests> => {
@@ -61,16 +78,16 @@ export function createDigests(client: Client, names: IndexNames): Digests {
     if (now !== index || performance.now() - walkedAt > WALK_ALL_EVERY_MS) {
       buckets = Array.from({ length: BUCKETS }, () => new Map());
       values = [];
+      odd = new Map();
       seen = -1;
       index = "";
     }
     // Tombstones too: they take somebody out.
-    const news: estypes.QueryDslQueryContainer[] = [
-      { exists: { field: "deleted" } },
-      { range: { _seq_no: { gt: seen } } },
-    ];
+    const news: estypes.QueryDslQueryContainer[] = [{ range: { _seq_no: { gt: seen } } }];
+    const notes: estypes.QueryDslQueryContainer = { ids: { values: WATERMARK_IDS } };
     const all = seen < 0;
-    await walk(client, names, { bool: { filter: news } }, take);
+    await walk(client, names, { bool: { filter: all ? [] : news, must_not: [notes] } }, take);
+    if (odd.size > 0) await tidyOdd();
     if (all) {
       index = now;
       walkedAt = performance.now();
@@ -80,9 +97,10 @@ export function createDigests(client: Client, names: IndexNames): Digests {
       if (users.size === (counts.get(i) ?? 0)) continue;
       users.clear();
       values[i] = undefined;
-      await walk(client, names, livingUsers(i), (hit) => users.set(hit._id as string, digestOf(hit)));
+      await walk(client, names, livingUsers(i), take);
     }
-    return { asOf, buckets: buckets.map((users, i) => (values[i] ??= fold(users))) };
+    const oddOf = (bucket: number) => [...odd.values()].filter((hit) => auditBucket(hit._id as string) === bucket);
+    return { asOf, buckets: buckets.map((users, i) => (values[i] ??= fold(users, oddOf(i)))) };
   };
 
   return {
@@ -93,19 +111,33 @@ export function createDigests(client: Client, names: IndexNames): Digests {
       return running;
     },
     async bucket(bucket) {
+      if (seen < 0) await this.all();
       await refresh(client, names);
-      const users: AuditedUser[] = [];
-      await walk(client, names, livingUsers(bucket), (hit) =>
-        users.push({ id: hit._id as string, digest: digestOf(hit), version: hit._version ?? 0 }),
-      );
-      return users;
+      const users = new Map<string, AuditedUser>();
+      const add = (hit: Hit) => users.set(hit._id as string, { id: hit._id as string, ...heldAs(hit) });
+      await walk(client, names, livingUsers(bucket), add);
+      const ids = [...odd.keys()].filter((id) => auditBucket(id) === bucket);
+      if (ids.length > 0) {
+        await walk(client, names, { ids: { values: ids } }, (hit) => hit._source?.deleted !== true && add(hit));
+      }
+      return [...users.values()].filter(({ id }) => isUuid(id));
     },
   };
 }
 
-function fold(users: Map<string, string>): { count: number; digest: string } {
+const isUuid = (id: string) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id);
+
+interface Held {
+  digest: string;
+  version: number;
+}
+
+const heldAs = (hit: Hit): Held => ({ digest: digestOf(hit), version: hit._version ?? 0 });
+
+function fold(users: Map<string, Held>, odd: Hit[]): { count: number; digest: string } {
   const sum = new BucketDigest();
-  for (const [id, digest] of users) sum.add(id, digest);
+  for (const [id, { digest, version }] of users) sum.add(id, digest, version);
+  for (const hit of odd) sum.add(hit._id as string, digestOf(hit), hit._version ?? 0);
   return sum.value();
 }
 

@@ -1,5 +1,11 @@
+import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Client, estypes } from "@elastic/elasticsearch";
 import { statusOf } from "./client.ts";
+
+/** A search that had begun when an index was replaced is over after this, unless it has a snapshot; a snapshot is given up after that. */
+const RETIRED_AT_LEAST_MS = 3_000;
+const RETIRED_AT_MOST_MS = 30 * 60_000;
 
 /** Goes up with every change of the mapping that old documents do not satisfy. */
 const VERSION = 2;
@@ -7,11 +13,13 @@ const VERSION = 2;
 export interface IndexNames {
   /** The alias that readers and writers name. */
   users: string;
+  /** The alias of an index that is being filled to take the other one's place; absent most of the time. */
+  next: string;
 }
 
 export function indexNames(prefix: string): IndexNames {
   const front = prefix === "" ? "" : `${prefix}-`;
-  return { users: `${front}users` };
+  return { users: `${front}users`, next: `${front}users-next` };
 }
 
 const kept = { type: "keyword", index: false, doc_values: false } as const;
@@ -47,44 +55,159 @@ export interface IndexOptions {
 }
 
 /**
- * Makes the index and its alias unless they are there, in one step; safe from several replicas at once. An index of another mapping gives its alias to
- * the new one, into which the stream is then replayed. Returns true if this call made it.
+ * Makes the index and its alias unless they are there, in one step; safe from several replicas at once. An index of another mapping stays in use, whole,
+ * while its successor is filled: a rebuild is begun. Returns true if this call made the first index.
  */
 export async function ensureIndexes(client: Client, options: IndexOptions): Promise<boolean> {
-  const { names, replicas, refreshInterval, gcDeletes } = options;
+  const { names } = options;
+  const { live, next } = await indexState(client, names);
+  if (live.length > 0) {
+    if (!live.some(isOurs) && !(next && isOurs(next))) await startRebuild(client, options);
+    return false;
+  }
   const index = `${names.users}-v${VERSION}`;
-  if (await client.indices.existsAlias({ name: names.users, index })) return false;
-  const old = Object.keys(await client.indices.getAlias({ name: names.users }, { ignore: [404] })).filter((name) =>
-    name.startsWith(`${names.users}-v`),
-  );
-  const made = await create(client, index, {
+  const made = await create(client, index, { ...bodyOf(options, {}), aliases: { [names.users]: {} } });
+  if (!made) await dropNameless(client, names, index);
+  return made;
+}
+
+/** An index in the way that has lost its name: it goes, and the next look makes a new one. */
+async function dropNameless(client: Client, names: IndexNames, index: string): Promise<void> {
+  for (let look = 0; look < 3; look++) {
+    const { live, retired } = await indexState(client, names);
+    if (live.length > 0 || !retired.includes(index)) return;
+    await sleep(500);
+  }
+  await client.indices.delete({ index }, { ignore: [404] });
+}
+
+function bodyOf({ replicas, refreshInterval, gcDeletes }: IndexOptions, meta: object) {
+  return {
     settings: {
       number_of_shards: 1,
       number_of_replicas: replicas,
       // Said explicitly, because by default an index that nobody has searched for 30 s is not refreshed.
       refresh_interval: refreshInterval,
       // On disk before it is acknowledged: the projector acknowledges its messages then.
-      translog: { durability: "request" },
+      translog: { durability: "request" as const },
       ...(gcDeletes ? { gc_deletes: gcDeletes } : {}),
     },
     // What is derived is not kept: it would double the size.
     mappings: {
-      dynamic: "strict",
+      dynamic: "strict" as const,
       _source: { excludes: [...DERIVED] },
-      _meta: { replayed: false },
+      _meta: { replayed: false, ...meta },
       properties,
     },
-    ...(old.length > 0 ? {} : { aliases: { [names.users]: {} } }),
-  });
-  if (old.length > 0) {
-    await client.indices.updateAliases({
-      actions: [
-        { add: { index, alias: names.users } },
-        ...old.filter((one) => one !== index).map((one) => ({ remove_index: { index: one } })),
-      ],
-    });
+  };
+}
+
+/** Whether an index has the mapping that this code writes and reads. */
+export function isOurs(index: string): boolean {
+  return new RegExp(`-v${VERSION}(-b)?$`).test(index);
+}
+
+export interface IndexState {
+  /** Behind the alias that is read: one. */
+  live: string[];
+  /** The one that is being filled. */
+  next: string | undefined;
+  /** Without a name: they were replaced. */
+  retired: string[];
+}
+
+/** Which index is what, by their aliases. */
+export async function indexState(client: Client, names: IndexNames): Promise<IndexState> {
+  const all = await client.indices.getAlias({ index: `${names.users}-v*`, allow_no_indices: true }, { ignore: [404] });
+  const having = (alias: string) =>
+    Object.entries(all).flatMap(([index, { aliases }]) => (aliases && Object.hasOwn(aliases, alias) ? [index] : []));
+  const live = having(names.users);
+  const next = having(names.next)[0];
+  const retired = Object.keys(all).filter((index) => !live.includes(index) && index !== next);
+  return { live, next, retired };
+}
+
+/** Begins a rebuild: an index to be filled beside the one in use. False if one is under way, or the last one's old index is still being read. */
+export async function startRebuild(client: Client, options: IndexOptions): Promise<boolean> {
+  const { names } = options;
+  const { live, next } = await indexState(client, names);
+  if (next) return false;
+  const first = `${names.users}-v${VERSION}`;
+  // Two names take turns, so that of two who begin at once one fails.
+  const index = live.includes(first) ? `${first}-b` : first;
+  const rebuild = { id: randomUUID(), startedAt: new Date().toISOString() };
+  return create(client, index, { ...bodyOf(options, { rebuild }), aliases: { [names.next]: {} } });
+}
+
+/** What an index says of itself. */
+interface Meta {
+  /** Its stream has been begun from the start. */
+  replayed?: boolean;
+  /** The rebuild that made it. */
+  rebuild?: { id: string; startedAt: string; finishedAt?: string };
+}
+
+async function metaOf(client: Client, index: string): Promise<Meta> {
+  const found = Object.values(await client.indices.getMapping({ index }))[0];
+  return (found?.mappings._meta ?? {}) as Meta;
+}
+
+async function writeMeta(client: Client, index: string, change: Meta): Promise<void> {
+  const meta = await metaOf(client, index);
+  await client.indices.putMapping({ index, _meta: { ...meta, ...change } as Record<string, unknown> });
+}
+
+export interface RebuildMarks {
+  /** The rebuild under way. */
+  next?: { index: string; id: string; startedAt: string; begun: boolean };
+  /** The last one that came to its end. */
+  last?: { startedAt: string; finishedAt: string };
+  retired: string[];
+}
+
+/** How the rebuild stands, by the indexes themselves. */
+export async function rebuildMarks(client: Client, names: IndexNames): Promise<RebuildMarks> {
+  const { live, next, retired } = await indexState(client, names);
+  const marks: RebuildMarks = { retired };
+  if (next) {
+    const { rebuild, replayed } = await metaOf(client, next);
+    if (rebuild) marks.next = { index: next, id: rebuild.id, startedAt: rebuild.startedAt, begun: replayed === true };
   }
-  return made;
+  if (live[0]) {
+    const { rebuild } = await metaOf(client, live[0]);
+    if (rebuild) marks.last = { startedAt: rebuild.startedAt, finishedAt: rebuild.finishedAt ?? rebuild.startedAt };
+  }
+  return marks;
+}
+
+/** Gives the name to the index that was filled, in one step. An index of another mapping was not written by this code: then the stream is replayed once more. */
+export async function swapIndexes(client: Client, names: IndexNames, id: string): Promise<void> {
+  const { next } = await rebuildMarks(client, names);
+  if (next?.id !== id) return;
+  const { live } = await indexState(client, names);
+  const rebuild = { id, startedAt: next.startedAt, finishedAt: new Date().toISOString() };
+  await writeMeta(client, next.index, { rebuild, replayed: live.every(isOurs) });
+  await client.indices.updateAliases({
+    actions: [
+      { remove: { index: next.index, alias: names.next, must_exist: true } },
+      { add: { index: next.index, alias: names.users } },
+      ...live.map((index) => ({ remove: { index, alias: names.users, must_exist: true } })),
+    ],
+  });
+}
+
+/** Deletes indexes that were replaced, once nobody turns the pages of a result in them any more. */
+export async function dropRetired(client: Client, names: IndexNames): Promise<void> {
+  const { live, retired } = await indexState(client, names);
+  if (retired.length === 0 || !live[0]) return;
+  const since = (await metaOf(client, live[0])).rebuild?.finishedAt;
+  const age = since ? Date.now() - Date.parse(since) : Number.POSITIVE_INFINITY;
+  if (age < RETIRED_AT_LEAST_MS) return;
+  for (const index of retired) {
+    const { indices } = await client.indices.stats({ index, metric: "search" });
+    const open = indices?.[index]?.total?.search?.open_contexts ?? 0;
+    if (open === 0 || age > RETIRED_AT_MOST_MS) await client.indices.delete({ index }, { ignore: [404] });
+  }
 }
 
 async function create(
@@ -104,8 +227,7 @@ async function create(
 
 /** Removes what is behind the alias, for good. */
 export async function removeIndexes(client: Client, names: IndexNames): Promise<void> {
-  const behind = Object.keys(await client.indices.getAlias({ name: names.users }, { ignore: [404] }));
-  const index = behind.filter((name) => name.startsWith(`${names.users}-v`));
+  const { live: index } = await indexState(client, names);
   if (index.length > 0) await client.indices.delete({ index });
 }
 
@@ -118,5 +240,5 @@ export async function replayState(client: Client, names: IndexNames): Promise<{ 
 
 /** Notes in the index itself that its replay has begun: a wiped index has no such note. */
 export async function noteReplay(client: Client, index: string): Promise<void> {
-  await client.indices.putMapping({ index, _meta: { replayed: true } });
+  await writeMeta(client, index, { replayed: true });
 }

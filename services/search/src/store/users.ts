@@ -3,7 +3,7 @@ import { auditBucket, type Source, type UserEvent } from "@quartet/contracts";
 import { unsafe } from "@quartet/service";
 import { Incomplete, isIndexMissing, statusOf, whole } from "./client.ts";
 import { indexedText } from "./fold.ts";
-import type { IndexNames } from "./indexes.ts";
+import { type IndexNames, indexState } from "./indexes.ts";
 import { livingUsers } from "./query.ts";
 
 /** A user as it is indexed; of a tombstone only `id`, `deleted` and `bucket`. The folded texts are not read back. */
@@ -62,8 +62,23 @@ export function toDocument(event: UserEvent): UserDocument {
   };
 }
 
+/**
+ * The same into the index that is being filled, if there is one. Comes before the write to the one in use: so whatever can be seen there is here. Throws
+ * StoreAway also for single events.
+ */
+export async function writeUsersToNext(client: Client, names: IndexNames, events: UserEvent[]): Promise<void> {
+  if (!(await client.indices.existsAlias({ name: names.next }))) return;
+  const verdicts = await writeUsers(client, names, events, names.next);
+  if (verdicts.includes("retry")) throw new StoreAway("the index that is being filled did not take all");
+}
+
 /** Writes states and tombstones, each with its version: Elasticsearch itself refuses an older one. One verdict an event. Throws StoreAway. */
-export async function writeUsers(client: Client, names: IndexNames, events: UserEvent[]): Promise<Written[]> {
+export async function writeUsers(
+  client: Client,
+  names: IndexNames,
+  events: UserEvent[],
+  alias = names.users,
+): Promise<Written[]> {
   const verdicts: Written[] = [];
   let operations: string[] = [];
   let bytes = 0;
@@ -74,7 +89,7 @@ export async function writeUsers(client: Client, names: IndexNames, events: User
     bytes = 0;
     let response: estypes.BulkResponse;
     try {
-      response = await client.bulk({ index: names.users, require_alias: true, operations: body });
+      response = await client.bulk({ index: alias, require_alias: true, operations: body });
     } catch (cause) {
       throw new StoreAway("the bulk request was not answered", { cause, indexMissing: isIndexMissing(cause) });
     }
@@ -140,6 +155,16 @@ export async function stored(client: Client, names: IndexNames, ids: string[]): 
  * tombstone of that version or above.
  */
 export async function erase(client: Client, names: IndexNames, id: string, version: number): Promise<boolean> {
+  const { next, retired } = await indexState(client, names);
+  if (next && !(await eraseIn(client, { ...names, users: names.next }, id, version))) return false;
+  if (retired.length > 0) {
+    const query = { ids: { values: [id] } };
+    await client.deleteByQuery({ index: retired, query, refresh: true, conflicts: "proceed" }, { ignore: [404] });
+  }
+  return eraseIn(client, names, id, version);
+}
+
+async function eraseIn(client: Client, names: IndexNames, id: string, version: number): Promise<boolean> {
   const isGone = async () => {
     const held = (await stored(client, names, [id])).get(id);
     return held?.deleted === true && held.version >= version;
@@ -172,6 +197,8 @@ export async function countLiving(client: Client, names: IndexNames): Promise<nu
 }
 
 const watermarkId = (source: Source) => `watermark-${source}`;
+/** The notes among the documents. */
+export const WATERMARK_IDS = [watermarkId("user"), watermarkId("session")];
 
 /** Says, in the index itself, that everything `source` committed before `at` can be found in it. Never goes back. */
 export async function writeWatermark(client: Client, names: IndexNames, source: Source, at: Date): Promise<void> {

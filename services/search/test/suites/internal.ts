@@ -73,7 +73,7 @@ export function internal(shared: Shared) {
     const consistent = async () => {
       const sum = new BucketDigest();
       const listed = await users();
-      for (const { id, digest } of listed) sum.add(id, digest);
+      for (const { id, digest, version } of listed) sum.add(id, digest, version);
       const all = await buckets();
       return all.length === 256 && all[bucket]?.digest === sum.value().digest && all[bucket]?.count === listed.length;
     };

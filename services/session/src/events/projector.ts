@@ -1,15 +1,15 @@
 import {
   CONSUMERS,
-  decodeEvent,
+  decodeUserMessage,
   inboxPrefix,
   type QuartetEvent,
+  rebuildConsumer,
   type Source,
   STREAMS,
   sourcesOf,
-  subjects,
   type UserEvent,
 } from "@quartet/contracts";
-import { createProjector, latestPerKey, PoisonMessage, type Projector, StoreUnavailable } from "@quartet/projection";
+import { createProjector, type Item, latestPerKey, type Projector, StoreUnavailable } from "@quartet/projection";
 import {
   type Logger,
   type Metrics,
@@ -48,15 +48,7 @@ export function createSessionProjector(
     nats: { url: natsUrl, name: "session projector", inboxPrefix: inboxPrefix("session") },
     stream: STREAMS.USERS.name,
     consumer,
-    decode(message) {
-      const event = decodeEvent(message.data);
-      const user = event.type === "quartet.user.state.v1" || event.type === "quartet.user.tombstone.v1";
-      if (!user && event.type !== "quartet.heartbeat.v1")
-        throw new PoisonMessage(`${event.type} does not belong on USERS`);
-      if (user && event.version === undefined) throw new PoisonMessage("no version");
-      if (user && message.subject !== subjects.user(event.data.id)) throw new PoisonMessage("subject and user differ");
-      return event;
-    },
+    decode: decodeUserMessage,
     async apply(batch) {
       const folded = latestPerKey(
         batch,
@@ -76,4 +68,41 @@ export function createSessionProjector(
   });
   observeProjector(metrics, consumer, sourcesOf(STREAMS.USERS.name), projector);
   return projector;
+}
+
+/** USERS -> the place that a rebuild fills. What cannot be read is passed over: the projector of the live copies has parked it. */
+export function createRefillProjector(
+  natsUrl: string,
+  store: { apply(events: UserEvent[]): Promise<void>; isFault(error: unknown): boolean },
+  { logger, caughtUp }: { logger: Logger; caughtUp: () => void },
+): Projector {
+  return createProjector<QuartetEvent | null>({
+    nats: { url: natsUrl, name: "session rebuild", inboxPrefix: inboxPrefix("session") },
+    stream: STREAMS.USERS.name,
+    consumer: rebuildConsumer("session"),
+    decode(message) {
+      try {
+        return decodeUserMessage(message);
+      } catch {
+        return null;
+      }
+    },
+    async apply(batch) {
+      const known = batch.filter((item): item is Item<UserEvent> => item.event !== null);
+      const folded = latestPerKey(
+        known,
+        (e) => e.subject,
+        (e) => e.version as number,
+      );
+      try {
+        await store.apply(folded.latest.map((item) => item.event));
+      } catch (error) {
+        if (store.isFault(error)) throw new StoreUnavailable("Redis does not answer", { cause: error });
+        throw error;
+      }
+      return batch.map(() => "applied");
+    },
+    heartbeat: { onWatermark: caughtUp },
+    logger,
+  });
 }

@@ -1,10 +1,12 @@
 import { type ServiceStatus, userIdField } from "@quartet/contracts";
 import {
+  addRebuildRoutes,
   awaitFreshness,
   badRequest,
   type Dependency,
   parseBody,
   parseParams,
+  type Rebuilds,
   readFreshness,
   requireService,
   setAsOf,
@@ -19,6 +21,7 @@ export interface InternalRoutes {
   redis: Dependency;
   sessions: Sessions;
   profiles: Profiles;
+  rebuilds: Rebuilds;
   /** Deletes the relayed outbox entries of a person; the number of those not relayed yet. */
   eraseOutbox(userId: string): Promise<number>;
 }
@@ -29,7 +32,10 @@ const person = z.object({ userId: userIdField });
 const DIGEST_CACHE_MS = 2000;
 
 /** The calls that only other services of ours make. */
-export function internalRoutes(app: Express, { redis, sessions, profiles, eraseOutbox }: InternalRoutes): void {
+export function internalRoutes(
+  app: Express,
+  { redis, sessions, profiles, rebuilds, eraseOutbox }: InternalRoutes,
+): void {
   app.use("/internal", (req, _res, next) => {
     requireService(req);
     next();
@@ -61,6 +67,11 @@ export function internalRoutes(app: Express, { redis, sessions, profiles, eraseO
     const left = await redis.run(() => profiles.erasure(userId, version));
     const complete = left === 0 && (await redis.run(() => eraseOutbox(userId))) === 0;
     res.json({ state: complete ? "complete" : "pending" });
+  });
+
+  addRebuildRoutes(app, "session", {
+    start: () => redis.run(() => rebuilds.start()),
+    state: () => redis.run(() => rebuilds.state()),
   });
 
   let digests: { at: number; answer: Promise<unknown> } | undefined;

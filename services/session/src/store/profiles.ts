@@ -1,4 +1,5 @@
 import {
+  auditBucket,
   BucketDigest,
   type ConsistencyToken,
   type Source,
@@ -11,12 +12,57 @@ import { template } from "./templates.ts";
 /** How many users one script call applies: Redis does nothing else meanwhile. */
 const CHUNK = 500;
 
-function argumentsOf(event: UserEvent): (string | number)[] {
+/** A user event as `apply.lua` and `refill.lua` read it. */
+export function argumentsOf(event: UserEvent): (string | number)[] {
   const version = event.version as number;
   if (event.type === "quartet.user.tombstone.v1")
     return [event.data.id, version, event.data.deletedAt, "", "", "", "", ""];
   const { id, revision, handle, displayName, credentialEpoch, keptSessionId } = event.data;
   return [id, version, "", revision, handle, displayName, credentialEpoch, keptSessionId ?? ""];
+}
+
+/** A copy as the audit compares it. */
+export interface HeldProfile {
+  id: string;
+  digest: string;
+  version: number;
+}
+
+function chunks<T>(all: T[]): T[][] {
+  return Array.from({ length: Math.ceil(all.length / CHUNK) }, (_, i) => all.slice(i * CHUNK, (i + 1) * CHUNK));
+}
+
+const isUuid = (id: string) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id);
+
+/** The ids behind the keys of a pattern, in pieces; one that is there all the time comes at least once. */
+export async function* scan(redis: RedisStore["redis"], pattern: string): AsyncGenerator<string[]> {
+  const prefix = pattern.indexOf(":") + 1;
+  for (let cursor = "0"; ; ) {
+    const [next, keys] = await redis.scan(cursor, "MATCH", pattern, "COUNT", 1000);
+    if (keys.length > 0) yield keys.map((key) => key.slice(prefix));
+    if (next === "0") return;
+    cursor = next;
+  }
+}
+
+/** What is held of these users; nothing of one who is erased or unknown. A number that is none counts as 0: it is a difference. */
+async function held(redis: RedisStore["redis"], ids: string[]): Promise<HeldProfile[]> {
+  const pipeline = redis.pipeline();
+  for (const id of ids) {
+    pipeline.hmget(`profile:${id}`, "version", "revision", "handle", "displayName", "epoch", "erasedAt");
+  }
+  const number = (text: string | null | undefined) => (Number.isSafeInteger(Number(text)) ? Number(text) : 0);
+  const users: HeldProfile[] = [];
+  for (const [i, [error, fields]] of ((await pipeline.exec()) ?? []).entries()) {
+    if (error) throw error;
+    const [version, revision, handle, displayName, epoch, erasedAt] = fields as (string | null)[];
+    if ((fields as (string | null)[]).every((field) => field === null) || erasedAt) continue;
+    const id = ids[i] as string;
+    const profile = { id, handle: handle ?? "", displayName: displayName ?? "", revision: number(revision) };
+    const digest = sessionProfileDigest({ ...profile, credentialEpoch: number(epoch) });
+    users.push({ id, digest, version: Math.max(0, number(version)) });
+  }
+  return users;
 }
 
 /** The copies of the users' profiles, and what follows from a newer one for their sessions. */
@@ -60,36 +106,36 @@ export function createProfiles({ redis, run }: RedisStore) {
       return { sessions, profiles };
     },
 
-    /** What this store holds of the users of one audit bucket. */
-    async bucket(bucket: number): Promise<{ id: string; digest: string; version: number }[]> {
-      const ids = await redis.smembers(`profiles:${bucket.toString(16).padStart(2, "0")}`);
-      const users: { id: string; digest: string; version: number }[] = [];
-      for (let from = 0; from < ids.length; from += CHUNK) {
-        const chunk = ids.slice(from, from + CHUNK);
-        const pipeline = redis.pipeline();
-        for (const id of chunk) pipeline.hmget(`profile:${id}`, "version", "revision", "handle", "displayName");
-        const answers = (await pipeline.exec()) ?? [];
-        for (const [i, [error, fields]] of answers.entries()) {
-          if (error) throw error;
-          const [version, revision, handle, displayName] = fields as (string | null)[];
-          if (!version || !revision) continue; // erased since the set was read
-          const id = chunk[i] as string;
-          const profile = { id, handle: handle ?? "", displayName: displayName ?? "", revision: Number(revision) };
-          users.push({ id, digest: sessionProfileDigest(profile), version: Number(version) });
-        }
-      }
+    /** What this store holds of the users of one audit bucket, whether or not its own set of them says so. */
+    async bucket(bucket: number): Promise<HeldProfile[]> {
+      const suffix = bucket.toString(16).padStart(2, "0");
+      const ids = new Set(await redis.smembers(`profiles:${suffix}`));
+      for await (const some of scan(redis, `profile:*${suffix}`)) for (const id of some) ids.add(id);
+      const users: HeldProfile[] = [];
+      for (const chunk of chunks([...ids])) users.push(...(await held(redis, chunk)));
+      await this.reindex([...ids]);
       return users;
     },
 
-    /** The digest of every bucket, computed by walking what is held. */
+    /** The digest of every bucket, computed by walking the copies themselves. */
     async digests(): Promise<{ count: number; digest: string }[]> {
-      const all: { count: number; digest: string }[] = [];
-      for (let bucket = 0; bucket < 256; bucket++) {
-        const sum = new BucketDigest();
-        for (const { id, digest } of await this.bucket(bucket)) sum.add(id, digest);
-        all.push(sum.value());
+      const sums = Array.from({ length: 256 }, () => new BucketDigest());
+      const seen = new Set<string>();
+      const strays: string[] = [];
+      for await (const some of scan(redis, "profile:*")) {
+        const fresh = some.filter((id) => !seen.has(id));
+        for (const id of fresh) seen.add(id);
+        strays.push(...fresh.filter((id) => !isUuid(id)));
+        for (const { id, digest, version } of await held(redis, fresh)) sums[auditBucket(id)]?.add(id, digest, version);
       }
-      return all;
+      // No event can have written these, so none could take them away.
+      for (const chunk of chunks(strays)) await redis.unlink(...chunk.map((id) => `profile:${id}`));
+      return sums.map((sum) => sum.value());
+    },
+
+    /** Makes the sets of the audit buckets say what the copies say. */
+    async reindex(ids: string[]): Promise<void> {
+      for (const chunk of chunks(ids)) await run("reindex", ...chunk);
     },
 
     /** The workers leave their figures here for the API, which may be another process. */

@@ -6,7 +6,9 @@ import {
   type AuditedStore,
   type AuditedUser,
   digestBuckets,
+  isReemitting,
   readClock,
+  requestedAudit,
   saveAudit,
   usersOfBucket,
 } from "../store/audit.ts";
@@ -24,6 +26,10 @@ export interface AuditOptions {
   metrics: Metrics;
 }
 
+interface Drift extends RepairRequest {
+  kind: "missing" | "altered" | "invented";
+}
+
 interface Digests {
   asOf: string | null;
   buckets: { count: number; digest: string }[];
@@ -31,45 +37,65 @@ interface Digests {
 
 const LEASE_SECONDS = 30;
 const CONFIRM_MS = 10_000;
+/** How often it is looked whether somebody asks for an audit. */
+const LOOK_MS = 500;
+/**
+ * A store may remember the version of a document that was deleted by hand, which counted as one more; what is emitted for it must be above that.
+ */
+const ABOVE_A_DELETION = 8;
 
 /**
  * Compares, bucket by bucket, what each read model holds with the users, for ever. A difference is drift only if it is still there once the read model
  * is true as of after it was first seen; then it is mended by emitting what is true now above the version the read model holds.
  */
 export async function runAudit(options: AuditOptions, signal: AbortSignal): Promise<void> {
-  const { db, logger, metrics, intervalMs } = options;
+  const { db, logger, intervalMs } = options;
   const holder = randomUUID();
-  const gauge = metrics.gauge("quartet_audit_drift");
-  const mended = metrics.counter("quartet_audit_mended_total");
-  const ended = metrics.gauge("quartet_audit_last_timestamp_seconds");
+  let last = 0;
+  let answered: Date | undefined = await requestedAudit(db).catch(() => undefined);
+  const isNew = (asked: Date | undefined) => asked !== undefined && asked.getTime() !== answered?.getTime();
   while (!signal.aborted) {
     try {
       if (await holdLease(db, "audit", holder, Math.max(LEASE_SECONDS, (2 * intervalMs) / 1000))) {
-        const expected = await digestBuckets(db, signal);
-        for (const store of AUDITED_STORES) {
-          const drifted = await findDrift(options, store, expected[store], signal).catch((err: unknown) => {
-            logger.debug({ err, store }, "the audit of a read model has to wait");
-            return undefined;
-          });
-          if (!drifted) continue;
-          gauge.set({ store }, drifted.length);
-          if (drifted.length > 0) {
-            logger.warn(
-              { store, users: drifted.slice(0, 20).map((d) => d.id), drift: drifted.length },
-              "drift: emitting again",
-            );
-            for (let i = 0; i < drifted.length; i += 100)
-              await repairUsers(db, options.append, drifted.slice(i, i + 100));
-            mended.inc({ store }, drifted.length);
-          }
-          await saveAudit(db, store, drifted.length);
-          ended.set({ store }, Date.now() / 1000);
+        const asked = await requestedAudit(db);
+        const due = intervalMs > 0 && performance.now() - last >= intervalMs;
+        if ((due || last === 0 || isNew(asked)) && !(await isReemitting(db))) {
+          answered = asked;
+          await auditAll(options, signal);
+          last = performance.now();
         }
       }
     } catch (error) {
       logger.debug({ err: error }, "the audit has to wait");
     }
-    await sleep(intervalMs, undefined, { signal }).catch(() => {});
+    await sleep(Math.min(LOOK_MS, intervalMs || LOOK_MS), undefined, { signal }).catch(() => {});
+  }
+}
+
+async function auditAll(options: AuditOptions, signal: AbortSignal): Promise<void> {
+  const { db, logger, metrics } = options;
+  const gauge = metrics.gauge("quartet_audit_drift");
+  const mended = metrics.counter("quartet_audit_mended_total");
+  const ended = metrics.gauge("quartet_audit_last_timestamp_seconds");
+  const startedAt = await readClock(db);
+  const expected = await digestBuckets(db, signal);
+  for (const store of AUDITED_STORES) {
+    const drifted = await findDrift(options, store, expected[store], signal).catch((err: unknown) => {
+      logger.debug({ err, store }, "the audit of a read model has to wait");
+      return undefined;
+    });
+    if (!drifted) continue;
+    gauge.set({ store }, drifted.length);
+    if (drifted.length > 0) {
+      const users = drifted.slice(0, 20).map((d) => d.id);
+      logger.warn({ store, users, drift: drifted.length }, "drift: emitting again");
+      for (let i = 0; i < drifted.length; i += 100) await repairUsers(db, options.append, drifted.slice(i, i + 100));
+      mended.inc({ store }, drifted.length);
+    }
+    const users = drifted.map(({ id, kind }) => ({ id, kind }));
+    const compared = expected[store].reduce((sum, bucket) => sum + bucket.count, 0);
+    await saveAudit(db, store, { compared, drift: users.length, mended: users.length, users, startedAt });
+    ended.set({ store }, Date.now() / 1000);
   }
 }
 
@@ -85,15 +111,15 @@ async function findDrift(
   store: AuditedStore,
   expected: { count: number; digest: string }[],
   signal: AbortSignal,
-): Promise<RepairRequest[]> {
+): Promise<Drift[]> {
   const { buckets } = await get<Digests>(peers[store], "/internal/digests");
   const suspects = expected.flatMap((e, i) => (e.digest === buckets[i]?.digest ? [] : [i]));
   if (suspects.length === 0) return [];
-  const first = new Map<number, Map<string, RepairRequest>>();
+  const first = new Map<number, Map<string, Drift>>();
   for (const bucket of suspects) first.set(bucket, await differences(db, peers[store], store, bucket));
   if ([...first.values()].every((found) => found.size === 0)) return [];
   await waitUntilTrue(peers[store], await readClock(db), signal);
-  const drifted: RepairRequest[] = [];
+  const drifted: Drift[] = [];
   for (const [bucket, before] of first) {
     if (before.size === 0) continue;
     const now = await differences(db, peers[store], store, bucket);
@@ -103,21 +129,18 @@ async function findDrift(
   return drifted;
 }
 
-async function differences(
-  db: Database,
-  peer: Peer,
-  store: AuditedStore,
-  bucket: number,
-): Promise<Map<string, RepairRequest>> {
+async function differences(db: Database, peer: Peer, store: AuditedStore, bucket: number): Promise<Map<string, Drift>> {
   const { users } = await get<{ users: AuditedUser[] }>(peer, `/internal/digests/${bucket}`);
   const held = new Map(users.map((u) => [u.id, u]));
-  const wrong = new Map<string, RepairRequest>();
+  const wrong = new Map<string, Drift>();
   for (const truth of await usersOfBucket(db, store, bucket)) {
     const copy = held.get(truth.id);
     held.delete(truth.id);
-    if (copy?.digest !== truth.digest) wrong.set(truth.id, { id: truth.id, above: copy?.version ?? 0 });
+    if (!copy) wrong.set(truth.id, { id: truth.id, above: truth.version + ABOVE_A_DELETION, kind: "missing" });
+    else if (copy.digest !== truth.digest || copy.version !== truth.version)
+      wrong.set(truth.id, { id: truth.id, above: Math.max(copy.version, 0), kind: "altered" });
   }
-  for (const invented of held.values()) wrong.set(invented.id, { id: invented.id, above: invented.version });
+  for (const { id, version } of held.values()) wrong.set(id, { id, above: Math.max(version, 0), kind: "invented" });
   return wrong;
 }
 

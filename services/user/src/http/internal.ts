@@ -11,7 +11,7 @@ import {
 } from "@quartet/service";
 import type { Express, Request } from "express";
 import { z } from "zod";
-import { loadAudit } from "../store/audit.ts";
+import { AUDITED_STORES, listAudits, loadAudit, requestAudit } from "../store/audit.ts";
 import type { Database } from "../store/database.ts";
 import { findImported, importUsers } from "../store/import.ts";
 import { beginEpoch, repairUsers } from "../store/repair.ts";
@@ -84,6 +84,14 @@ export function addInternalRoutes(app: Express, options: InternalRoutesOptions):
 
   app.post("/internal/repair", async (req, res) => {
     res.json({ users: await repairUsers(db, append, parseBody(repairs, req).users) });
+  });
+
+  app.get("/internal/audit", async (_req, res) => {
+    res.json({ audits: await listAudits(db) });
+  });
+  app.post("/internal/audit", async (_req, res) => {
+    const at = (await requestAudit(db)).toISOString();
+    res.status(202).json({ requested: Object.fromEntries(AUDITED_STORES.map((store) => [store, at])) });
   });
 
   app.post("/internal/restored", async (_req, res) => {

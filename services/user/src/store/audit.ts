@@ -1,4 +1,10 @@
-import { auditBucket, BucketDigest, profileDigest, sessionProfileDigest } from "@quartet/contracts";
+import {
+  type AuditFindingBody,
+  auditBucket,
+  BucketDigest,
+  profileDigest,
+  sessionProfileDigest,
+} from "@quartet/contracts";
 import type { Database } from "./database.ts";
 import { stateOf, USER_COLUMNS, type UserRow, versionOf } from "./rows.ts";
 
@@ -30,7 +36,7 @@ export async function digestBuckets(
     });
     for (const row of rows) {
       const bucket = auditBucket(row.id);
-      for (const store of AUDITED_STORES) sums[store][bucket]!.add(row.id, AUDITED[store](row));
+      for (const store of AUDITED_STORES) sums[store][bucket]!.add(row.id, AUDITED[store](row), versionOf(row));
     }
     if (rows.length < 1000) break;
     after = rows.at(-1)!.id;
@@ -57,15 +63,76 @@ export function readClock(db: Database): Promise<Date> {
   return db.run(async (client) => (await client.query<{ at: Date }>("SELECT clock_timestamp() AS at")).rows[0]!.at);
 }
 
-/** Writes down what the audit of a read model found, for every replica to show. */
-export async function saveAudit(db: Database, store: AuditedStore, drift: number): Promise<void> {
+/** What one audit of a read model found. */
+export interface AuditFinding {
+  compared: number;
+  drift: number;
+  mended: number;
+  users: { id: string; kind: string }[];
+  startedAt: Date;
+}
+
+/** Writes down what the audit of a read model found, for every replica to show. The next one overwrites it: no id outlives an erasure for long. */
+export async function saveAudit(db: Database, store: AuditedStore, found: AuditFinding): Promise<void> {
+  const { compared, drift, mended, users, startedAt } = found;
   await db.run((client) =>
     client.query(
-      `INSERT INTO audits (store, drift, checked_at) VALUES ($1, $2, now())
-       ON CONFLICT (store) DO UPDATE SET drift = excluded.drift, checked_at = excluded.checked_at`,
-      [store, drift],
+      `INSERT INTO audits (store, compared, drift, mended, users, started_at, checked_at)
+       VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp())
+       ON CONFLICT (store) DO UPDATE SET compared = excluded.compared, drift = excluded.drift, mended = excluded.mended,
+         users = excluded.users, started_at = excluded.started_at, checked_at = excluded.checked_at`,
+      [store, compared, drift, mended, JSON.stringify(users.slice(0, 1000)), startedAt],
     ),
   );
+}
+
+/** The last finding for each read model. */
+export async function listAudits(db: Database): Promise<AuditFindingBody[]> {
+  const { rows } = await db.run((client) =>
+    client.query<{
+      store: AuditedStore;
+      compared: number;
+      drift: number;
+      mended: number;
+      users: AuditFinding["users"];
+      started_at: Date;
+      checked_at: Date;
+    }>("SELECT * FROM audits"),
+  );
+  return rows.map(({ started_at, checked_at, ...row }) => ({
+    store: row.store,
+    compared: Number(row.compared),
+    drift: Number(row.drift),
+    mended: Number(row.mended),
+    users: row.users,
+    startedAt: started_at.toISOString(),
+    checkedAt: checked_at.toISOString(),
+  }));
+}
+
+/** Asks whichever replica audits to do so now. Returns the moment from which on a finding is an answer. */
+export async function requestAudit(db: Database): Promise<Date> {
+  const { rows } = await db.run((client) =>
+    client.query<{ requested_at: Date }>(
+      `INSERT INTO audit_requests (requested_at) VALUES (clock_timestamp())
+       ON CONFLICT (one) DO UPDATE SET requested_at = excluded.requested_at RETURNING requested_at`,
+    ),
+  );
+  return rows[0]!.requested_at;
+}
+
+/** When an audit was last asked for. */
+export async function requestedAudit(db: Database): Promise<Date | undefined> {
+  const { rows } = await db.run((client) =>
+    client.query<{ requested_at: Date }>("SELECT requested_at FROM audit_requests"),
+  );
+  return rows[0]?.requested_at;
+}
+
+/** Whether everybody is being emitted again: until that is done the versions differ, and nothing is wrong. */
+export async function isReemitting(db: Database): Promise<boolean> {
+  const { rows } = await db.run((client) => client.query("SELECT FROM reemissions WHERE phase <> 'done'"));
+  return rows.length > 0;
 }
 
 /** The sum of the drift over the read models, and the oldest of their last checks; nulls before the first one. */

@@ -6,9 +6,9 @@
 local now = clock()
 local id, user = ARGV[1], ARGV[3]
 local held = redis.call('HMGET', 'profile:' .. user, 'version', 'erasedAt', 'epoch')
-if held[1] and tonumber(held[1]) >= tonumber(ARGV[10]) then
+if version_of(held[1]) >= tonumber(ARGV[10]) then
   if held[2] then return { 'erased' } end
-  if tonumber(held[3]) ~= tonumber(ARGV[14]) then return { 'outdated' } end
+  if tonumber(held[3] or '') ~= tonumber(ARGV[14]) then return { 'outdated' } end
 end
 
 local created = digits(now)

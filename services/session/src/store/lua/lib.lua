@@ -7,6 +7,7 @@
 --   sessions-of:<userId>  sorted set of session ids by creation
 --   expiries              sorted set of all session ids by expiry
 --   profile:<userId>      hash: version revision handle displayName epoch; of an erased person only version erasedAt
+--   refill:<userId>, refilled, rebuild   the place a rebuild fills (as profile:<userId>), who is in it, and how the rebuild stands
 --   profiles:<00..ff>     set of the user ids with a live copy, by audit bucket
 --   watermark:<source>    string: RFC 3339
 --   attempts:<hmac>       sorted set of the log-ins of one name in the last minute: p:<id> under way, f:<id> failed
@@ -87,16 +88,54 @@ local function bucket_of(user)
   return 'profiles:' .. string.sub(user, -2)
 end
 
+-- The set of a bucket says what the copy says, whoever changed either.
+local function reindex(user)
+  local held = redis.call('HMGET', 'profile:' .. user, 'version', 'erasedAt')
+  if held[1] and not held[2] then redis.call('SADD', bucket_of(user), user) else redis.call('SREM', bucket_of(user), user) end
+end
+
+-- The version of a copy; -1 if there is none, or something that is no number.
+local function version_of(text)
+  return tonumber(text or '') or -1
+end
+
+-- The id of the rebuild under way, or false. While there is one, whatever is taken over is taken over in both places.
+local filling
+local function rebuild_id()
+  if filling == nil then filling = redis.call('HGET', 'rebuild', 'filling') end
+  return filling
+end
+
+-- Puts a state under a key unless what is held there is as new. Returns whether it did.
+local function hold_state(key, p)
+  local held = redis.call('HMGET', key, 'version', 'erasedAt')
+  if version_of(p.version) <= version_of(held[1]) and not UNSAFE.skip_version_check then return false end
+  if held[2] then redis.call('HDEL', key, 'erasedAt') end
+  redis.call('HSET', key, 'version', p.version, 'revision', p.revision, 'handle', p.handle, 'displayName', p.displayName,
+    'epoch', p.epoch)
+  return true
+end
+
+-- The same with a tombstone: nothing of the profile is left but that it is gone.
+local function hold_tombstone(key, version, erased_at)
+  if version_of(version) <= version_of(redis.call('HGET', key, 'version')) then return false end
+  redis.call('DEL', key)
+  if not UNSAFE.forget_tombstone then redis.call('HSET', key, 'version', version, 'erasedAt', erased_at) end
+  return true
+end
+
+-- Puts a state (erased_at '') or a tombstone into the place that a rebuild fills. No session hears of it: the live copy sees to that.
+local function refill(user, p, erased_at)
+  if erased_at == '' then hold_state('refill:' .. user, p) else hold_tombstone('refill:' .. user, p.version, erased_at) end
+  redis.call('SADD', 'refilled', user)
+end
+
 -- Takes over a newer state of a user, and every consequence of it: sessions of an older credential epoch end, but for the kept
 -- one. A session of a later epoch than the newest state (User came back from a backup) is held to that state's epoch from now on.
 -- Returns false, having done nothing, if what is held is as new.
 local function apply_state(user, p, now, template)
-  local key = 'profile:' .. user
-  local held = redis.call('HMGET', key, 'version', 'erasedAt')
-  if held[1] and tonumber(p.version) <= tonumber(held[1]) and not UNSAFE.skip_version_check then return false end
-  if held[2] then redis.call('HDEL', key, 'erasedAt') end
-  redis.call('HSET', key, 'version', p.version, 'revision', p.revision, 'handle', p.handle, 'displayName', p.displayName,
-    'epoch', p.epoch)
+  if rebuild_id() then refill(user, p, '') end
+  if not hold_state('profile:' .. user, p) then return false end
   redis.call('SADD', bucket_of(user), user)
   local epoch = tonumber(p.epoch)
   for _, id in ipairs(redis.call('ZRANGE', 'sessions-of:' .. user, 0, -1)) do
@@ -110,13 +149,10 @@ local function apply_state(user, p, now, template)
   return true
 end
 
--- Takes over a tombstone: nothing of the profile is left but that it is gone, and all sessions end.
+-- Takes over a tombstone, and all sessions end.
 local function apply_tombstone(user, version, erased_at, now, template)
-  local key = 'profile:' .. user
-  local held = redis.call('HGET', key, 'version')
-  if held and tonumber(version) <= tonumber(held) then return false end
-  redis.call('DEL', key)
-  if not UNSAFE.forget_tombstone then redis.call('HSET', key, 'version', version, 'erasedAt', erased_at) end
+  if rebuild_id() then refill(user, { version = version }, erased_at) end
+  if not hold_tombstone('profile:' .. user, version, erased_at) then return false end
   redis.call('SREM', bucket_of(user), user)
   for _, id in ipairs(redis.call('ZRANGE', 'sessions-of:' .. user, 0, -1)) do
     end_session(id, 'erased', now, template)

@@ -1,0 +1,304 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { CONSUMERS, inboxPrefix, STREAMS } from "@quartet/contracts";
+import { type Broker, inspectConsumer, readStream } from "@quartet/projection";
+import type { Logger } from "@quartet/service";
+import { type AuditFinding, saveFinding } from "../store/audits.ts";
+import type { ClickHouse } from "../store/client.ts";
+import { insertFacts } from "../store/facts.ts";
+import {
+  BEFORE,
+  fingerprint,
+  RANGE,
+  type RangeSummary,
+  readLedger,
+  removeRows,
+  summarise,
+  writeEntries,
+} from "../store/ledger.ts";
+import { asOf, readWatermarks } from "../store/watermarks.ts";
+import { checkRanges, type Difference, type ReadMessages } from "./ledger-check.ts";
+
+/** Ranges that are looked at in one go. */
+const AT_ONCE = 8;
+const CONFIRM_MS = 10_000;
+/** After a large import there is much to seal at once: others have to work too. */
+const BREATH_MS = 20;
+
+export interface FactAudit {
+  /** Seals what has come, compares all, mends what is wrong. Rounds do not overlap: whoever asks during one gets the next. Rejects if a store is away. */
+  round(): Promise<AuditFinding>;
+  /** Seals everything up to a sequence of FACTS: after this its messages may be purged. */
+  sealUpto(seq: number): Promise<void>;
+  last(): AuditFinding | undefined;
+}
+
+interface View {
+  /** Creation time of the stream as it is now. */
+  stream: string;
+  first: number;
+  last: number;
+  /** Everything up to here is in the store. */
+  floor: number;
+  streams: string[];
+  ledger: RangeSummary[];
+  sealed: number;
+}
+
+/**
+ * Compares the facts with FACTS and with the ledger. What FACTS still has is compared message by message where a digest differs; what it has no longer, with
+ * the hashes that the ledger kept. A difference is drift only if it is still there after a later as-of; then missing and altered rows are inserted
+ * again from their message, invented ones are deleted, and what nobody can restore is told once.
+ */
+export function createFactAudit(
+  clickhouse: ClickHouse,
+  broker: Broker,
+  { logger, onDrift }: { logger: Logger; onDrift?: (finding: AuditFinding) => void },
+): FactAudit {
+  const { stream: name, durable } = CONSUMERS.analytics;
+  let last: AuditFinding | undefined;
+  let clean = "";
+  /** Sealed without a fact in it: only heartbeats. Kept here, because the ledger needs no row for that. */
+  let quiet = { stream: "", upto: 0 };
+  let running: Promise<unknown> = Promise.resolve();
+
+  const read: ReadMessages = (from, to) =>
+    readStream(broker.require(), name, "facts.>", { from, to }, inboxPrefix("analytics"));
+
+  const streamNow = async () => {
+    const jsm = await broker.require().jetstreamManager({ checkAPI: false, timeout: 3000 });
+    return jsm.streams.info(name);
+  };
+  const end = async (): Promise<number> => (await streamNow()).state.last_seq;
+
+  const look = async (): Promise<View> => {
+    const nc = broker.require();
+    const { created, state } = await streamNow();
+    const consumer = await inspectConsumer(nc, name, durable);
+    const stream = String(created);
+    const ledger = await readLedger(clickhouse);
+    const known = [...new Set(ledger.map((entry) => entry.stream))].filter((one) => one !== BEFORE && one !== stream);
+    const streams = [...known, stream].sort((a, b) => Date.parse(a) - Date.parse(b));
+    const written = ledger.filter((e) => e.stream === stream).reduce((most, e) => Math.max(most, e.upto), 0);
+    const sealed = Math.min(Math.max(written, quiet.stream === stream ? quiet.upto : 0), state.last_seq);
+    const floor = consumer.idle ? state.last_seq : Math.min(consumer.ackFloor, state.last_seq);
+    return { stream, first: state.first_seq, last: state.last_seq, floor, streams, ledger, sealed };
+  };
+
+  const check = (view: View, stream: string, from: number, to: number, upto: number) => {
+    const current = stream === view.stream;
+    const adopting = view.ledger.length === 0;
+    return checkRanges({
+      clickhouse,
+      streams: view.streams,
+      stream,
+      from,
+      to,
+      upto: current ? upto : Number.POSITIVE_INFINITY,
+      // The first look at a store takes over what it finds; later, only what left the stream before it was sealed.
+      adoptUpto: !current ? (adopting ? Number.POSITIVE_INFINITY : 0) : adopting ? upto : unsealedGone(view),
+      ...(current ? { read, end } : {}),
+    });
+  };
+
+  /** Looks twice, mends what is wrong both times, and writes down what is right. */
+  const settle = async (
+    view: View,
+    stream: string,
+    from: number,
+    to: number,
+    upto: number,
+    finding: AuditFinding,
+  ): Promise<void> => {
+    let seen = await check(view, stream, from, to, upto);
+    if (seen.differences.length > 0) {
+      const before = new Map(seen.differences.map((d) => [`${d.kind}:${d.id}:${d.ver}`, d]));
+      await laterAsOf(clickhouse);
+      seen = await check(view, stream, from, to, upto);
+      const drift = seen.differences.filter((d) => before.has(`${d.kind}:${d.id}:${d.ver}`));
+      // What was not there before is for the next round.
+      if (drift.length < seen.differences.length) {
+        note(finding, drift);
+        await mend(clickhouse, drift);
+        return;
+      }
+      note(finding, drift);
+      await mend(clickhouse, drift);
+      if (drift.length > 0)
+        logger.warn({ stream, from, to, ...countKinds(drift) }, "drift of facts: mended from the stream");
+    }
+    finding.compared += seen.compared;
+    await writeEntries(
+      clickhouse,
+      seen.entries
+        .filter(({ range }) => stream !== view.stream || range * RANGE < upto)
+        .map(({ range, rows }) => ({
+          stream,
+          range,
+          upto: stream === view.stream ? Math.min((range + 1) * RANGE, upto) : (range + 1) * RANGE,
+          rows,
+        })),
+    );
+  };
+
+  const seal = async (view: View, upto: number, finding: AuditFinding): Promise<void> => {
+    if (view.ledger.length === 0 || view.sealed < upto) {
+      const first = rangeOf(view.sealed + 1);
+      const final = rangeOf(upto);
+      const busy = new Set<number>();
+      for await (const message of read(view.sealed + 1, upto)) busy.add(rangeOf(message.seq));
+      // So that the ledger of this stream is not empty, and is not taken for a first look again.
+      if (view.ledger.length === 0) {
+        for (const summary of await summarise(clickhouse, view.streams, { after: upto, upTo: view.last })) {
+          if (summary.stream === view.stream) busy.add(summary.range);
+          else await settle(view, summary.stream, summary.range, summary.range, 0, finding);
+        }
+        busy.add(Math.max(0, final));
+      } else for (let from = first; from < rangeOf(view.first); from++) busy.add(from);
+      for (const [from, to] of runs([...busy].filter((range) => range <= final))) {
+        await settle(view, view.stream, from, to, upto, finding);
+        await sleep(BREATH_MS);
+      }
+    }
+    quiet = { stream: view.stream, upto };
+  };
+
+  const compare = async (finding: AuditFinding): Promise<void> => {
+    const view = await look();
+    await seal(view, view.floor, finding);
+    const print = await fingerprint(clickhouse);
+    if (print === clean && finding.drift === 0 && last) {
+      finding.compared = last.compared;
+      return;
+    }
+    finding.compared = 0;
+    const now = await look();
+    const sealed = now.sealed;
+    const held = await summarise(clickhouse, now.streams, { after: sealed, upTo: now.last });
+    const known = new Map(now.ledger.map((entry) => [`${entry.stream}:${entry.range}`, entry]));
+    const wrong = new Map<string, number[]>();
+    for (const row of held) {
+      finding.compared += row.n;
+      const key = `${row.stream}:${row.range}`;
+      const entry = known.get(key);
+      known.delete(key);
+      if (entry && entry.n === row.n && entry.x1 === row.x1 && entry.x2 === row.x2) continue;
+      wrong.set(row.stream, [...(wrong.get(row.stream) ?? []), row.range]);
+    }
+    for (const entry of known.values()) {
+      if (entry.n > 0) wrong.set(entry.stream, [...(wrong.get(entry.stream) ?? []), entry.range]);
+    }
+    for (const [stream, ranges] of wrong) {
+      const others: AuditFinding = { ...finding, compared: 0, drift: 0, mended: 0, users: [] };
+      for (const [from, to] of runs(ranges)) {
+        await settle(now, stream, from, to, sealed, others);
+      }
+      finding.drift += others.drift;
+      finding.mended += others.mended;
+      finding.users.push(...others.users);
+    }
+    clean = wrong.size === 0 && finding.drift === 0 ? print : "";
+  };
+
+  /** One after the other. */
+  const next = <T>(work: () => Promise<T>): Promise<T> => {
+    const mine = running.catch(() => {}).then(work);
+    running = mine;
+    mine.catch(() => {});
+    return mine;
+  };
+
+  return {
+    last: () => last,
+    round: () =>
+      next(async () => {
+        const finding: AuditFinding = {
+          compared: 0,
+          drift: 0,
+          mended: 0,
+          users: [],
+          startedAt: new Date().toISOString(),
+          checkedAt: "",
+        };
+        await compare(finding);
+        finding.checkedAt = new Date().toISOString();
+        last = finding;
+        await saveFinding(clickhouse, finding);
+        if (finding.drift > 0) onDrift?.(finding);
+        return finding;
+      }),
+    sealUpto: (seq) =>
+      next(async () => {
+        const view = await look();
+        if (view.sealed >= seq && view.ledger.length > 0) return;
+        if (view.floor < seq) throw new Error("the projector is not there yet");
+        const finding = { compared: 0, drift: 0, mended: 0, users: [], startedAt: "", checkedAt: "" };
+        await seal(view, view.floor, finding);
+      }),
+  };
+}
+
+/** Runs the audit for ever, every `everyMs`; of several processes one at a time. */
+export async function runFactAudit(
+  audit: FactAudit,
+  recent: () => Promise<Date | undefined>,
+  { everyMs, logger, signal }: { everyMs: number; logger: Logger; signal: AbortSignal },
+): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      const at = await recent();
+      if (!at || Date.now() - at.getTime() >= everyMs / 2) await audit.round();
+    } catch (error) {
+      logger.debug({ err: error }, "the audit of the facts has to wait");
+    }
+    await sleep(everyMs, undefined, { signal }).catch(() => {});
+  }
+}
+
+const rangeOf = (seq: number) => Math.floor((seq - 1) / RANGE);
+
+/** Sequences that have left the stream and were never sealed end here. */
+function unsealedGone(view: View): number {
+  return view.sealed < view.first - 1 ? view.first - 1 : 0;
+}
+
+/** Neighbouring ranges together, at most AT_ONCE. */
+function runs(ranges: number[]): [from: number, to: number][] {
+  const found: [number, number][] = [];
+  for (const range of [...new Set(ranges)].sort((a, b) => a - b)) {
+    const run = found.at(-1);
+    if (run && range === run[1] + 1 && range - run[0] < AT_ONCE) run[1] = range;
+    else found.push([range, range]);
+  }
+  return found;
+}
+
+function countKinds(drift: Difference[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const { kind } of drift) counts[kind] = (counts[kind] ?? 0) + 1;
+  return counts;
+}
+
+function note(finding: AuditFinding, drift: Difference[]): void {
+  finding.drift += drift.length;
+  finding.mended += drift.filter((d) => d.insert || d.remove).length;
+  for (const { kind, userId } of drift) finding.users.push({ id: userId, kind });
+}
+
+async function mend(clickhouse: ClickHouse, drift: Difference[]): Promise<void> {
+  const forged = drift.flatMap((d) => d.remove ?? []);
+  if (forged.length > 0) await removeRows(clickhouse, forged);
+  // After that: the row of an altered one has the same version, and of equal versions the last insert counts.
+  await insertFacts(
+    clickhouse,
+    drift.flatMap((d) => d.insert ?? []),
+  );
+}
+
+/** Waits until the store is true as of a moment later than now says. */
+async function laterAsOf(clickhouse: ClickHouse): Promise<void> {
+  const before = asOf(await readWatermarks(clickhouse))?.getTime() ?? 0;
+  for (const deadline = performance.now() + CONFIRM_MS; ; await sleep(200)) {
+    if ((asOf(await readWatermarks(clickhouse))?.getTime() ?? 0) > before) return;
+    if (performance.now() > deadline) throw new Error(`${STREAMS.FACTS.name}: no later as-of yet`);
+  }
+}
