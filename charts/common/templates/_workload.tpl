@@ -139,7 +139,7 @@ spec:
           resources:
             {{- include "common.resources" (dict "resources" $r.resources "scratch" "256Mi") | nindent 12 }}
           securityContext:
-            {{- include "common.containerSecurity" $ctx | nindent 12 }}
+            {{- include "common.containerSecurity" $ctx | replace "readOnlyRootFilesystem: true" (printf "readOnlyRootFilesystem: %t" (not $v.development)) | nindent 12 }}
           volumeMounts:
             - { name: tmp, mountPath: /tmp }
             {{- if $v.caSecret }}
