@@ -1,9 +1,10 @@
-import { cpSync, mkdirSync } from "node:fs";
+import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { clusterSystem } from "./cluster.ts";
 import { full, quick } from "./experiments/suites.ts";
 import { History } from "./history.ts";
+import { outages } from "./outage.ts";
 import { seeded } from "./random.ts";
 import { writeAvailability, writeReport } from "./report/write.ts";
 import { run } from "./run.ts";
@@ -18,6 +19,7 @@ const USAGE = `Usage: npm run chaos -- [options]
   --patient         measure availability and lateness, but do not judge by them: for a machine that does other work as well
   --bail            stop at the first experiment that fails
   --out folder      where report.html, report.json and history.jsonl go (default .quartet/chaos)
+  --outage          instead of all that: --count events (100000) published while each derived store is down for --seconds (60)
   --write           write docs/availability.md from what was measured
   --context name    a Kubernetes cluster, by its kubeconfig context; --namespace (default quartet)
 Starts a system of its own, unless QUARTET_HOME names one that runs and may be broken.`;
@@ -28,6 +30,9 @@ const OPTIONS = {
   list: { type: "boolean", default: false },
   seed: { type: "string" },
   pace: { type: "string", default: "1" },
+  outage: { type: "boolean", default: false },
+  count: { type: "string", default: "100000" },
+  seconds: { type: "string", default: "60" },
   patient: { type: "boolean", default: false },
   bail: { type: "boolean", default: false },
   out: { type: "string", default: ".quartet/chaos" },
@@ -69,6 +74,11 @@ async function main(): Promise<number> {
   };
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void interrupted());
   try {
+    if (values.outage) {
+      const results = await outages({ target, count: Number(values.count), seconds: Number(values.seconds), say });
+      writeFileSync(join(values.out, "outage.json"), `${JSON.stringify(results, null, 1)}\n`);
+      return results.every((r) => r.verdict.violations.length === 0) ? 0 : 1;
+    }
     const result = await run({
       target,
       suite,
