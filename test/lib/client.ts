@@ -87,7 +87,11 @@ export interface Person {
 }
 
 /** Signs a new person up. */
-export async function signUp(client: Client, fields: Record<string, unknown> = {}): Promise<Person> {
+export async function signUp(
+  client: Client,
+  fields: Record<string, unknown> = {},
+  headers: Record<string, string> = {},
+): Promise<Person> {
   const handle = unique("u").toLowerCase().slice(0, 32);
   const body = {
     email: `${handle}@example.org`,
@@ -96,18 +100,20 @@ export async function signUp(client: Client, fields: Record<string, unknown> = {
     displayName: `Person ${handle}`,
     ...fields,
   };
-  const reply = await client.post("/v1/users", body);
+  const reply = await client.post("/v1/users", body, { headers });
   if (reply.status !== 201) throw new Error(`sign-up answered ${reply.status}: ${JSON.stringify(reply.body)}`);
   return { ...(body as unknown as Person), id: reply.body.id, created: reply.token as string };
 }
 
 /** Logs a person in; returns the bearer token, the session and its consistency token. */
-export async function logIn(client: Client, person: Pick<Person, "handle" | "password">, device?: string) {
-  const reply = await client.post("/v1/sessions", {
-    login: person.handle,
-    password: person.password,
-    ...(device ? { device } : {}),
-  });
+export async function logIn(
+  client: Client,
+  person: Pick<Person, "handle" | "password">,
+  device?: string,
+  headers: Record<string, string> = {},
+) {
+  const body = { login: person.handle, password: person.password, ...(device ? { device } : {}) };
+  const reply = await client.post("/v1/sessions", body, { headers });
   if (reply.status !== 201) throw new Error(`login answered ${reply.status}: ${JSON.stringify(reply.body)}`);
   return { token: reply.body.token as string, session: reply.body.session as { id: string }, consistency: reply.token };
 }

@@ -1,6 +1,7 @@
 /** What every process of Quartet has: HTTP, problems, identity, dependencies, health, metrics, tracing, config, shutdown. */
 export * from "./admin.ts";
 export { type ApiOptions, createApi, finishApi, requestIdOf, sendProblem } from "./api.ts";
+export * from "./audit-metrics.ts";
 export { fieldErrors, jsonBody, parseBody, parseParams, parseQuery, rawBody } from "./body.ts";
 export * from "./config.ts";
 export * from "./dependency.ts";

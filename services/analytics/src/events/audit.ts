@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { CONSUMERS, inboxPrefix, STREAMS } from "@quartet/contracts";
 import { type Broker, inspectConsumer, readStream } from "@quartet/projection";
-import type { Logger } from "@quartet/service";
+import { countAudit, type Logger, metrics } from "@quartet/service";
 import { type AuditFinding, saveFinding } from "../store/audits.ts";
 import type { ClickHouse } from "../store/client.ts";
 import { insertFacts } from "../store/facts.ts";
@@ -223,6 +223,7 @@ export function createFactAudit(
         finding.checkedAt = new Date().toISOString();
         last = finding;
         await saveFinding(clickhouse, finding);
+        countAudit(metrics, "analytics", finding);
         if (finding.drift > 0) onDrift?.(finding);
         return finding;
       }),

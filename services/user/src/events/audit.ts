@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Logger, Metrics, Peer } from "@quartet/service";
+import { countAudit, type Logger, type Metrics, type Peer } from "@quartet/service";
 import {
   AUDITED_STORES,
   type AuditedStore,
@@ -74,9 +74,6 @@ export async function runAudit(options: AuditOptions, signal: AbortSignal): Prom
 
 async function auditAll(options: AuditOptions, signal: AbortSignal): Promise<void> {
   const { db, logger, metrics } = options;
-  const gauge = metrics.gauge("quartet_audit_drift");
-  const mended = metrics.counter("quartet_audit_mended_total");
-  const ended = metrics.gauge("quartet_audit_last_timestamp_seconds");
   const startedAt = await readClock(db);
   const expected = await digestBuckets(db, signal);
   for (const store of AUDITED_STORES) {
@@ -85,17 +82,15 @@ async function auditAll(options: AuditOptions, signal: AbortSignal): Promise<voi
       return undefined;
     });
     if (!drifted) continue;
-    gauge.set({ store }, drifted.length);
     if (drifted.length > 0) {
       const users = drifted.slice(0, 20).map((d) => d.id);
       logger.warn({ store, users, drift: drifted.length }, "drift: emitting again");
       for (let i = 0; i < drifted.length; i += 100) await repairUsers(db, options.append, drifted.slice(i, i + 100));
-      mended.inc({ store }, drifted.length);
     }
     const users = drifted.map(({ id, kind }) => ({ id, kind }));
     const compared = expected[store].reduce((sum, bucket) => sum + bucket.count, 0);
     await saveAudit(db, store, { compared, drift: users.length, mended: users.length, users, startedAt });
-    ended.set({ store }, Date.now() / 1000);
+    countAudit(metrics, store, { drift: users.length, mended: users.length });
   }
 }
 
