@@ -54,8 +54,13 @@ export interface PanelOptions {
   bars?: boolean;
 }
 
-const query = ([expr, legend]: Query) =>
-  new DataqueryBuilder().expr(expr).legendFormat(legend).range().datasource(source);
+const query = ([expr, legend]: Query, index: number) =>
+  new DataqueryBuilder()
+    .refId(String.fromCharCode(65 + index))
+    .expr(expr)
+    .legendFormat(legend)
+    .range()
+    .datasource(source);
 
 function thresholds(limits: [number, number]): ThresholdsConfigBuilder {
   const steps: Threshold[] = [
@@ -90,7 +95,7 @@ export function series(title: string, description: string, queries: Query[], o: 
   if (o.stack) panel.stacking(new StackingConfigBuilder().mode(StackingMode.Normal));
   if (o.max !== undefined) panel.max(o.max);
   if (o.limits) panel.thresholds(thresholds(o.limits));
-  for (const q of queries) panel.withTarget(query(q));
+  for (const [index, q] of queries.entries()) panel.withTarget(query(q, index));
   return panel;
 }
 
@@ -106,7 +111,7 @@ export function stat(title: string, description: string, queries: Query[], o: Pa
     .colorMode(BigValueColorMode.Background)
     .thresholds(thresholds(o.limits ?? [1, 2]));
   if (o.decimals !== undefined) panel.decimals(o.decimals);
-  for (const q of queries) panel.withTarget(query(q));
+  for (const [index, q] of queries.entries()) panel.withTarget(query(q, index));
   return panel;
 }
 
@@ -134,7 +139,7 @@ export function states(
         .placement(LegendPlacement.Bottom)
         .showLegend(false),
     );
-  for (const q of queries) panel.withTarget(query(q));
+  for (const [index, q] of queries.entries()) panel.withTarget(query(q, index));
   return panel;
 }
 
@@ -188,9 +193,10 @@ export function dashboard(
         .iconColor(color),
     );
   }
+  let id = 0;
   for (const [name, panels] of rows) {
-    built.withRow(new RowBuilder(name));
-    for (const panel of panels) built.withPanel(panel);
+    built.withRow(new RowBuilder(name).id(++id));
+    for (const panel of panels) built.withPanel(panel.id(++id));
   }
   return built;
 }
