@@ -41,7 +41,7 @@ class StreamProjector<T> implements Projector {
     this.#spec = {
       stream: options.stream,
       consumer: options.consumer,
-      ackWaitMs: options.ackWaitMs ?? 30_000,
+      ackWaitMs: options.ackWaitMs ?? 10_000,
       maxAckPending: options.maxAckPending ?? 10_000,
     };
     this.#applier = new Applier<T>({

@@ -135,7 +135,7 @@ export interface ProjectorOptions<T> {
   batch?: { max?: number; maxBytes?: number };
   /** Limit of unacknowledged messages over all replicas. Default 10,000. */
   maxAckPending?: number;
-  /** After this long without a sign of life a message is delivered again. Default 30,000. */
+  /** After this long without a sign of life a message is delivered again; whatever is held here for long is kept by signs of life. Default 10,000. */
   ackWaitMs?: number;
   /** How long a stop waits for the batch in hand. Default 10,000. */
   stopGraceMs?: number;

@@ -228,6 +228,7 @@ describe("replicas", () => {
     const door = hold();
     const first: number[] = [];
     const leaving = project(bench, stream, {
+      ackWaitMs: 30_000,
       batch: { max: 100 },
       apply: async (batch) => {
         first.push(batch.length);
@@ -242,7 +243,7 @@ describe("replicas", () => {
       return first.length > 0 && (info?.num_ack_pending ?? 0) > (first[0] as number);
     });
     const stopped = leaving.stop();
-    const staying = project(bench, stream);
+    const staying = project(bench, stream, { ackWaitMs: 30_000 });
     door.open();
     await stopped;
     expect(leaving.projector.status()).toMatchObject({ state: "stopped" });
