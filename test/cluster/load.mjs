@@ -8,6 +8,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 const { TARGET, OPERATOR_TOKEN } = process.env;
 const WORKERS = Number(process.env.WORKERS ?? 4);
 const PAUSE_MS = Number(process.env.PAUSE_MS ?? 80);
+// A load that is told to end before it was one goes on until it was.
+const MIN_WRITES = 40;
 const VERIFY_MS = Number(process.env.VERIFY_MS ?? 60_000);
 const tag = randomUUID().slice(0, 8);
 const password = "correct horse battery staple";
@@ -93,7 +95,7 @@ async function worker(n) {
   tracked.set(event, 0);
   person.token = token;
   person.event = event;
-  for (let i = 0; !stopping; i++) {
+  for (let i = 0; !stopping || writes < MIN_WRITES; i++) {
     const turn = i % 10;
     if (turn === 0 || turn === 3 || turn === 6) {
       const displayName = `Name ${n} ${i}`;

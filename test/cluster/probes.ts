@@ -32,8 +32,9 @@ export async function targets(): Promise<Target[]> {
   }
   for (const name of SERVICES) {
     const item = await get(["pod", await podOf(name)]);
-    found.push({ name, host: item.status.podIP, port: 8080, allowed: callers[name] });
-    found.push({ name: `${name}:admin`, host: item.status.podIP, port: 9080, allowed: [] });
+    // What a pod sends to itself no policy sees.
+    found.push({ name, host: item.status.podIP, port: 8080, allowed: [name, ...callers[name]] });
+    found.push({ name: `${name}:admin`, host: item.status.podIP, port: 9080, allowed: [name] });
   }
   return found;
 }

@@ -126,7 +126,7 @@ describe("the light profile", () => {
 
   test("an upgrade of all five services under load fails no request and leaves the stores alone; so does a rollback", async () => {
     const [stores, processes] = [await uids("quartet/store"), await uids("quartet/service")];
-    const load = await startLoad("upgrade");
+    const load = await startLoad("upgrade", { PAUSE_MS: "120" });
     const revision = JSON.parse(await helm(["history", "quartet", "-o", "json"])).at(-1).revision;
     await install(...LIGHT, ...annotate("upgraded"));
     const upgraded = await uids("quartet/service");
@@ -142,12 +142,11 @@ describe("the light profile", () => {
     const container = { image: imageOf("gateway"), command: ["sleep", "3600"] };
     await startStrangers((name, namespace) => pod(name, namespace, container, { labels: { name } }));
     const list = await targets();
-    const found = await reached(list);
+    const found = await reached(list).finally(() => kubectl(["delete", "pod", "stranger", "--wait=false"]));
     for (const [source, names] of Object.entries(found)) {
       const wanted = list.filter((target) => target.allowed.includes(source)).map((target) => target.name);
       expect(names, source).toEqual(wanted.sort());
     }
-    await kubectl(["delete", "pod", "stranger", "--wait=false"]);
   });
 
   test.each(["user", "session", "analytics", "search"])(
@@ -294,7 +293,7 @@ describe("the default profile, where the light one was", () => {
     await helm(["uninstall", "quartet", "--wait", "--timeout", "5m"], { timeoutMs: 320_000 });
     await eventually(
       "the pods to end",
-      async () => (await pods("app.kubernetes.io/part-of=quartet")).length === 0,
+      async () => (await pods("app.kubernetes.io/part-of=quartet,app.kubernetes.io/component!=test")).length === 0,
       90_000,
     );
     const kinds =

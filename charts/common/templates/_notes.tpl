@@ -23,6 +23,6 @@ On its own it shares the key `internal-secret` of the Secret {{ include "common.
 system the same one by internal.existingSecret.
 {{- end }}
 
-`helm uninstall` leaves, on purpose: the Secrets made by this chart and every PersistentVolumeClaim. To remove the data too:
+`helm uninstall` leaves, on purpose: the Secrets made by this chart and every PersistentVolumeClaim (and the finished pods of `helm test`). To remove the data too:
   kubectl -n {{ .Release.Namespace }} delete secret,pvc -l app.kubernetes.io/name={{ .Chart.Name }},app.kubernetes.io/instance={{ .Release.Name }}
 {{- end -}}
