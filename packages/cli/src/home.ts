@@ -24,7 +24,7 @@ export interface RunFile {
 }
 
 /** Everything a run leaves in its home. `--fresh` removes these names and nothing else, whatever folder QUARTET_HOME names. */
-const CONTENTS = ["data", "logs", "run", "run.json", "operator-token", "credentials.json"];
+const CONTENTS = ["data", "logs", "run", "run.json", "operator-token", "console-token", "credentials.json"];
 
 const MAX_LOG_BYTES = 8 * 1024 * 1024;
 
@@ -91,8 +91,16 @@ export function writeRunFile(home: string, run: RunFile): void {
 
 /** The operator token of this home: `QUARTET_OPERATOR_TOKEN` if set, else the one made at the first start. Kept in a file of mode 600. */
 export function operatorToken(home: string): string {
-  const file = join(home, "operator-token");
-  let token = process.env.QUARTET_OPERATOR_TOKEN;
+  return keptToken(join(home, "operator-token"), process.env.QUARTET_OPERATOR_TOKEN);
+}
+
+/** The token that lets the console act: `QUARTET_CONSOLE_TOKEN` if set, else the one made at the first start. Printed at every start. */
+export function consoleToken(home: string): string {
+  return keptToken(join(home, "console-token"), process.env.QUARTET_CONSOLE_TOKEN);
+}
+
+function keptToken(file: string, given: string | undefined): string {
+  let token = given;
   if (!token) {
     try {
       token = readFileSync(file, "utf8").trim();

@@ -1,9 +1,18 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { type Engine, EngineStartError, EngineUnavailableError, fetchEngines, reapOrphans } from "@quartet/engines";
+import {
+  ENGINE_NAMES,
+  type Engine,
+  EngineStartError,
+  EngineUnavailableError,
+  fetchEngines,
+  reapOrphans,
+} from "@quartet/engines";
 import { homeFolder, UsageError } from "./client.ts";
 import { reviveAll } from "./control.ts";
-import { leaveHome, takeHome, trimLogs, wipeHome, writeRunFile } from "./home.ts";
+import { startControlServer } from "./control-server.ts";
+import { Demo } from "./demo.ts";
+import { consoleToken, leaveHome, operatorToken, takeHome, trimLogs, wipeHome, writeRunFile } from "./home.ts";
 import { type ServiceProcess, ServiceStartError } from "./service.ts";
 import { Supervisor } from "./supervisor.ts";
 import { assemble, choosePorts, localEngines } from "./system.ts";
@@ -38,6 +47,7 @@ export async function main(args: string[]): Promise<void> {
   let record = () => {};
   let engines: Engine[] = [];
   let services: ServiceProcess[] = [];
+  let endOrders = () => {};
   const downloads = new AbortController();
   const trimmer = setInterval(() => trimLogs(home), TRIM_LOGS_EVERY_MS);
 
@@ -45,6 +55,7 @@ export async function main(args: string[]): Promise<void> {
 
   const stop = async () => {
     downloads.abort();
+    endOrders();
     record = () => {};
     const gateway = services.filter((service) => service.name === "gateway");
     const behind = services.filter((service) => service.name !== "gateway");
@@ -65,7 +76,16 @@ export async function main(args: string[]): Promise<void> {
     starting = startEngines(engines, terminal, downloads.signal);
     await Promise.race([starting, interrupted]);
     for (const engine of engines) supervisor.watch(engine, () => engine.isReady());
-    const system = assemble(home, engines, ports);
+    let address = "";
+    const demo = new Demo(() => ({ url: address, operatorToken: operatorToken(home) }));
+    const running = () => engines.map((engine) => engine.name);
+    const control = await startControlServer({ home, engines: running, all: ENGINE_NAMES, demo });
+    endOrders = () => {
+      demo.stop();
+      control.close();
+    };
+    const system = assemble(home, engines, ports, control);
+    address = system.url;
     services = system.services;
     record = () => writeRunFile(home, system.runFile());
     starting = startServices(services);
@@ -73,7 +93,7 @@ export async function main(args: string[]): Promise<void> {
     for (const service of services) supervisor.watch(service, () => service.isAlive());
     record();
     await Promise.race([untilReady(services), interrupted]);
-    welcome(terminal, system.url);
+    welcome(terminal, system.url, consoleToken(home));
   } catch (error) {
     if (error instanceof Interrupted) return await interrupted.catch(() => {});
     const known = KNOWN.some((kind) => error instanceof kind);
@@ -146,15 +166,17 @@ async function untilReady(services: ServiceProcess[]): Promise<void> {
   }
 }
 
-function welcome(terminal: Terminal, url: string): void {
-  const body = `{"handle":"ada","email":"ada@example.org","password":"correct horse battery","displayName":"Ada"}`;
+function welcome(terminal: Terminal, url: string, token: string): void {
   terminal.say(`
 Quartet is ready at ${url}
 
+Watch it live, with the right to break it (the link carries this console's token):
+  ${url}/#token=${token}
+
 Try next:
-  curl -i ${url}/v1/users -H 'Content-Type: application/json' -d '${body}'
-  npm run import -- git .
-  npm run seed -- --users 1000
+  1. open that link and press "Run demo load": every event is seen on its way from PostgreSQL and Redis to the other stores
+  2. kill Elasticsearch there: search is down, all else goes on; revive it and the backlog drains
+  3. npm run import -- git .        (this repository's authors become users, its commits events)
 
 Ctrl-C stops it.`);
 }

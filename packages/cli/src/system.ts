@@ -9,7 +9,8 @@ import {
   loadCredentials,
 } from "@quartet/engines";
 import { UsageError } from "./client.ts";
-import { operatorToken, type RunFile } from "./home.ts";
+import type { ControlAddress } from "./control-server.ts";
+import { consoleToken, operatorToken, type RunFile } from "./home.ts";
 import { type Role, SERVICE_NAMES, SERVICE_PORTS, SERVICE_ROLES, type ServiceName, ServiceProcess } from "./service.ts";
 
 /** Which engines a service talks to. */
@@ -27,6 +28,10 @@ const NOT_INHERITED = new Set<string>([
   ...SERVICE_NAMES.map((name) => `${name.toUpperCase()}_URL`),
   "INTERNAL_SECRET",
   "QUARTET_OPERATOR_TOKEN",
+  "QUARTET_CONSOLE",
+  "QUARTET_CONSOLE_TOKEN",
+  "QUARTET_CONTROL_URL",
+  "QUARTET_CONTROL_SECRET",
   "HOST",
   "PORT",
   "ADMIN_PORT",
@@ -116,7 +121,7 @@ export async function choosePorts(): Promise<ServicePorts> {
 }
 
 /** Puts the services together with the addresses and credentials of the engines, which run already. */
-export function assemble(home: string, engines: Engine[], ports: ServicePorts): LocalSystem {
+export function assemble(home: string, engines: Engine[], ports: ServicePorts, control: ControlAddress): LocalSystem {
   const base = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !NOT_INHERITED.has(name) && !name.startsWith("npm_")),
   );
@@ -128,6 +133,13 @@ export function assemble(home: string, engines: Engine[], ports: ServicePorts): 
   );
   const token = operatorToken(home);
   const secret = loadCredentials(home).internalSecret;
+  const forGateway = {
+    QUARTET_OPERATOR_TOKEN: token,
+    QUARTET_CONSOLE: process.env.QUARTET_CONSOLE ?? "local",
+    QUARTET_CONSOLE_TOKEN: consoleToken(home),
+    QUARTET_CONTROL_URL: control.url,
+    QUARTET_CONTROL_SECRET: control.secret,
+  };
   const services = SERVICE_NAMES.flatMap((name) => {
     const stores = NEEDS[name].map((engine) => {
       const variable = ENGINE_URL_VARIABLES[engine];
@@ -139,7 +151,7 @@ export function assemble(home: string, engines: Engine[], ports: ServicePorts): 
       ...peers,
       ...Object.fromEntries(stores),
       INTERNAL_SECRET: secret,
-      ...(name === "gateway" ? { QUARTET_OPERATOR_TOKEN: token } : {}),
+      ...(name === "gateway" ? forGateway : {}),
       // A fresh Java engine would make the first minute look slow; a wish from the environment wins.
       ...(name === "search" ? { WARM_UP_MS: process.env.WARM_UP_MS ?? "10000" } : {}),
     };

@@ -146,6 +146,8 @@ export class Session<T> {
         });
         counts.n = settled.length;
         for (const one of settled) await this.#settle(one, counts);
+        const had = settled.filter(({ verdict }) => verdict === "applied" || verdict === "stale");
+        this.#options.metrics?.has?.(had.map(({ item }) => item.subject));
       }
       for (const { delivery, reason } of bins.dead) {
         await this.#park(delivery, undefined, reason);

@@ -75,6 +75,8 @@ export interface Logger {
 export interface Metrics {
   /** A batch of `n` events was settled in `ms` milliseconds (from first attempt to last verdict). */
   batch?(n: number, ms: number): void;
+  /** The events of a batch that the store has now, or had already. */
+  has?(subjects: string[]): void;
   stale?(n: number): void;
   dead?(n: number): void;
   /** Items given back for a later delivery. */

@@ -1,4 +1,5 @@
 /** What every process of Quartet has: HTTP, problems, identity, dependencies, health, metrics, tracing, config, shutdown. */
+export { activity, addActivity, markOf, type Sighting } from "./activity.ts";
 export * from "./admin.ts";
 export { type ApiOptions, createApi, finishApi, requestIdOf, sendProblem } from "./api.ts";
 export * from "./audit-metrics.ts";

@@ -1,3 +1,4 @@
+import { activity } from "./activity.ts";
 import { type Metrics, setOrForget } from "./metrics.ts";
 import { recordSpan, SpanKind } from "./tracing.ts";
 
@@ -28,6 +29,7 @@ export function relayMetrics(metrics: Metrics, source: "user" | "session") {
     published(stream: string, took: number, event: Relayed): void {
       published.inc({ source, stream });
       seconds.observe({ source, stream }, took);
+      activity.saw(`publish.${source}`, event.subject, took * 1000);
       const end = Date.now();
       recordSpan(`publish ${stream}`, event.headers?.traceparent, end - took * 1000, end, SpanKind.PRODUCER, {
         "messaging.system": "nats",

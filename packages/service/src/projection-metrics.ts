@@ -1,3 +1,4 @@
+import { activity } from "./activity.ts";
 import { type Metrics, setOrForget } from "./metrics.ts";
 
 const WAITS = ["store", "broker", "stream"] as const;
@@ -26,6 +27,9 @@ export function projectionMetrics(metrics: Metrics, consumer: string) {
       applied.inc({ consumer }, n);
       sizes.observe({ consumer }, n);
       seconds.observe({ consumer }, ms / 1000);
+    },
+    has(subjects: string[]): void {
+      for (const subject of subjects) activity.saw(`apply.${consumer}`, subject);
     },
     stale: (n: number) => stale.inc({ consumer }, n),
     dead: (n: number) => dead.inc({ consumer }, n),

@@ -1,6 +1,8 @@
 import { createApi, finishApi, type Logger } from "@quartet/service";
 import type { Express } from "express";
 import type { GatewayConfig } from "./config.ts";
+import { consoleGuard, withConsole } from "./console/guard.ts";
+import { addConsole } from "./console/routes.ts";
 import { addAudits } from "./http/audit.ts";
 import { authenticator } from "./http/authenticate.ts";
 import { addDeadLetters } from "./http/dead.ts";
@@ -17,9 +19,11 @@ import { addStatus } from "./http/status.ts";
 export async function createGateway(
   config: GatewayConfig,
   logger: Logger,
-): Promise<{ app: Express; close: () => Promise<void> }> {
+): Promise<{ app: Express; endStreams: () => void; close: () => Promise<void> }> {
   const peers = createPeers(config);
-  const context = { peers, authenticate: authenticator(peers.session, config.QUARTET_OPERATOR_TOKEN) };
+  const guard = consoleGuard(config);
+  const authenticate = withConsole(authenticator(peers.session, config.QUARTET_OPERATOR_TOKEN), guard);
+  const context = { peers, authenticate };
   const app = createApi({ name: "gateway", logger, bodyLimitBytes: bodyLimit, prepare: securityHeaders });
   await addPages(app);
   addProxy(app, context);
@@ -29,8 +33,9 @@ export async function createGateway(
   addDeadLetters(app, context);
   addRebuilds(app, context);
   addAudits(app, context);
+  const endStreams = addConsole(app, { config, peers, guard });
   const close = async (): Promise<void> => {
     await Promise.all(Object.values(peers).map((peer) => peer.close()));
   };
-  return { app: finishApi(app, logger), close };
+  return { app: finishApi(app, logger), endStreams, close };
 }

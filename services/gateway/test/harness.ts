@@ -92,7 +92,10 @@ export const json = (
   res.writeHead(status, { "content-type": "application/json; charset=utf-8", ...headers }).end(JSON.stringify(body));
 
 /** The gateway as the process it is, on free ports. */
-export async function startGateway(ports: Record<"user" | "session" | "analytics" | "search", number>) {
+export async function startGateway(
+  ports: Record<"user" | "session" | "analytics" | "search", number>,
+  env: Record<string, string> = {},
+) {
   const main = fileURLToPath(new URL("../src/main.ts", import.meta.url));
   const url = (port: number): string => `http://127.0.0.1:${port}`;
   const child: ChildProcess = spawn(process.execPath, [main], {
@@ -104,6 +107,7 @@ export async function startGateway(ports: Record<"user" | "session" | "analytics
       SESSION_URL: url(ports.session),
       ANALYTICS_URL: url(ports.analytics),
       SEARCH_URL: url(ports.search),
+      ...env,
     },
     stdio: ["ignore", "pipe", "inherit"],
   });

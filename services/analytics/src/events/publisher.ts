@@ -1,6 +1,6 @@
 import { type Outgoing, STREAMS } from "@quartet/contracts";
 import type { Broker } from "@quartet/projection";
-import { createDependency, type Dependency } from "@quartet/service";
+import { activity, createDependency, type Dependency } from "@quartet/service";
 import { headers, type JetStreamClient, type NatsConnection } from "nats";
 
 const ACK_TIMEOUT_MS = 1300;
@@ -68,6 +68,7 @@ export function createFactPublisher(broker: Broker): FactPublisher {
             });
           }),
         );
+        for (const { subject } of facts) activity.saw("publish.track", subject);
         return { seq: Math.max(...acks.map((ack) => ack.seq)), stream };
       }),
     close: () => dependency.close(),

@@ -1,6 +1,14 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type AuditFindingBody, type ServiceStatus, userIdField } from "@quartet/contracts";
-import { addRebuildRoutes, HttpProblem, parseBody, parseParams, type Rebuilds, requireService } from "@quartet/service";
+import {
+  addActivity,
+  addRebuildRoutes,
+  HttpProblem,
+  parseBody,
+  parseParams,
+  type Rebuilds,
+  requireService,
+} from "@quartet/service";
 import type { Express } from "express";
 import { z } from "zod";
 import type { FactAudit } from "../events/audit.ts";
@@ -73,6 +81,7 @@ export function addInternalRoutes(app: Express, options: InternalOptions): void 
     res.json({ audits } satisfies { audits: AuditFindingBody[] });
   });
 
+  addActivity(app);
   app.get("/internal/status", async (_req, res) => {
     const [store, progress, found] = await Promise.all([
       storeStatus(options),

@@ -2,7 +2,7 @@ import type { ServiceStatus, StatusBody } from "@quartet/contracts";
 import { requestIdOf } from "@quartet/service";
 import type { Express, Request, Response } from "express";
 import { requireOperator } from "./authenticate.ts";
-import { type GatewayContext, type ServiceName, serviceNames } from "./peers.ts";
+import { type GatewayContext, type Peers, type ServiceName, serviceNames } from "./peers.ts";
 
 /** Which store is whose. */
 const storeOf = { user: "postgres", session: "redis", analytics: "clickhouse", search: "elasticsearch" } as const;
@@ -12,17 +12,22 @@ const timeoutMs = 1500;
 export function addStatus(app: Express, { peers, authenticate }: GatewayContext): void {
   app.get("/v1/admin/status", async (req: Request, res: Response) => {
     await requireOperator(authenticate, req);
-    const ask = async (name: ServiceName): Promise<[ServiceName, ServiceStatus | undefined]> => {
-      try {
-        const answer = await peers[name].request("GET", "/internal/status", { requestId: requestIdOf(req), timeoutMs });
-        return [name, answer.status === 200 ? (answer.body as ServiceStatus) : undefined];
-      } catch {
-        return [name, undefined];
-      }
-    };
     res.setHeader("Cache-Control", "no-store");
-    res.json(foldStatus(new Map(await Promise.all(serviceNames.map(ask)))));
+    res.json(await collectStatus(peers, timeoutMs, requestIdOf(req)));
   });
+}
+
+/** Asks every service at the same time and folds what they say, within `timeoutMs`. */
+export async function collectStatus(peers: Peers, timeoutMs: number, requestId?: string): Promise<StatusBody> {
+  const ask = async (name: ServiceName): Promise<[ServiceName, ServiceStatus | undefined]> => {
+    try {
+      const answer = await peers[name].request("GET", "/internal/status", { requestId, timeoutMs });
+      return [name, answer.status === 200 ? (answer.body as ServiceStatus) : undefined];
+    } catch {
+      return [name, undefined];
+    }
+  };
+  return foldStatus(new Map(await Promise.all(serviceNames.map(ask))));
 }
 
 /** One status of all. Of the audits the drifts are added and the oldest check counts; NATS is up if anybody is connected to it. */

@@ -1,5 +1,6 @@
 import { type ServiceStatus, userIdField, wholeNumber } from "@quartet/contracts";
 import {
+  addActivity,
   addRebuildRoutes,
   badRequest,
   HttpProblem,
@@ -79,6 +80,7 @@ export function addInternalRoutes(app: Express, context: SearchContext, options:
     res.json({ users: await elasticsearch.run(() => digests.bucket(bucket), { timeoutMs: WALK_MS }) });
   });
 
+  addActivity(app);
   app.get("/internal/status", async (_req, res) => {
     const [store, progress] = await Promise.all([storeStatus(context), options.progress().catch(() => undefined)]);
     res.json({

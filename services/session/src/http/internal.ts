@@ -1,5 +1,6 @@
 import { type ServiceStatus, userIdField } from "@quartet/contracts";
 import {
+  addActivity,
   addRebuildRoutes,
   awaitFreshness,
   badRequest,
@@ -97,6 +98,7 @@ export function internalRoutes(
     res.json({ users: await redis.run(() => profiles.bucket(bucket), { timeoutMs: 5000 }) });
   });
 
+  addActivity(app);
   app.get("/internal/status", async (_req, res) => {
     const unknown = { asOf: null, stalenessSeconds: null, lag: null, deadLetters: null };
     let status: ServiceStatus;

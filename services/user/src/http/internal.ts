@@ -1,5 +1,6 @@
 import { importedUser, type ServiceStatus, userIdField } from "@quartet/contracts";
 import {
+  addActivity,
   badRequest,
   currentTraceparent,
   HttpProblem,
@@ -124,6 +125,7 @@ export function addInternalRoutes(app: Express, options: InternalRoutesOptions):
     res.status(204).end();
   });
 
+  addActivity(app);
   app.get("/internal/status", async (_req, res) => {
     const [store, streams] = await Promise.all([
       storeStatus(options),

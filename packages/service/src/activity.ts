@@ -1,0 +1,89 @@
+import type { Express } from "express";
+
+/** What was seen at one point of the flow within a tenth of a second. */
+export interface Sighting {
+  /** `publish.user`, `publish.session`, `publish.track`: JetStream has it. `apply.search`, `apply.session`, `apply.analytics`: the store has it. */
+  hop: string;
+  /** `state`, `user.created`, `session.started`, `track`, `heartbeat`, ... */
+  kind: string;
+  /** Unix milliseconds: the end of the tenth. */
+  at: number;
+  n: number;
+  /** Of some of the events: the mark of the person (`markOf`), when exactly, and the milliseconds since the commit where that is known. */
+  some?: [mark: string, at: number, ms: number | null][];
+}
+
+const BUCKET_MS = 100;
+const KEPT_MS = 5000;
+/** Marks kept of one kind in one tenth: enough to follow what a person does by hand, whatever load runs beside it. */
+const MARKS = 4;
+
+/**
+ * The last five seconds of what this process saw of the flow of events, counted by tenths: for whoever draws it. Not a log and not a measure
+ * (metrics are): it forgets, and carries no id and no payload.
+ */
+export class Activity {
+  readonly #sightings: Sighting[] = [];
+  #open = new Map<string, Sighting>();
+  #bucket = 0;
+
+  /** One event with this subject passed `hop` now; `ms` after its commit, if that is known. */
+  saw(hop: string, subject: string, ms: number | null = null, now = Date.now()): void {
+    this.#turn(now);
+    const { kind, person } = readSubject(subject);
+    const key = `${hop} ${kind}`;
+    let sighting = this.#open.get(key);
+    if (!sighting) {
+      sighting = { hop, kind, at: (this.#bucket + 1) * BUCKET_MS, n: 0 };
+      this.#open.set(key, sighting);
+    }
+    sighting.n++;
+    if (person && (sighting.some?.length ?? 0) < MARKS) {
+      sighting.some ??= [];
+      sighting.some.push([markOf(person), now, ms === null ? null : Math.round(ms)]);
+    }
+  }
+
+  /** What was seen in the tenths that ended after `after`, and are over. */
+  since(after: number, now = Date.now()): Sighting[] {
+    this.#turn(now);
+    return this.#sightings.filter((sighting) => sighting.at > after);
+  }
+
+  #turn(now: number): void {
+    const bucket = Math.floor(now / BUCKET_MS);
+    if (bucket === this.#bucket) return;
+    this.#sightings.push(...this.#open.values());
+    this.#open = new Map();
+    this.#bucket = bucket;
+    while (this.#sightings[0] && this.#sightings[0].at < now - KEPT_MS) this.#sightings.shift();
+  }
+}
+
+/** What this process saw. */
+export const activity = new Activity();
+
+/** `GET /internal/activity?after=`, to be added behind the guard of `/internal`. */
+export function addActivity(app: Express): void {
+  app.get("/internal/activity", (req, res) => {
+    const now = Date.now();
+    const until = Math.floor(now / BUCKET_MS) * BUCKET_MS;
+    res.json({ until, sightings: activity.since(Number(req.query.after) || until - 1000, now) });
+  });
+}
+
+/** Eight hex digits that tell people apart on a screen and name nobody (FNV-1a of the id). */
+export function markOf(userId: string): string {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < userId.length; i++) hash = Math.imul(hash ^ userId.charCodeAt(i), 0x01000193);
+  return (hash >>> 0).toString(16).padStart(8, "0");
+}
+
+/** Kinds are few whatever is tracked: the names that callers choose are left out. */
+function readSubject(subject: string): { kind: string; person?: string } {
+  const [first, second = "", third = "", fourth = "-"] = subject.split(".");
+  if (first === "users") return { kind: "state", person: second };
+  if (first !== "facts") return { kind: first === "heartbeat" ? "heartbeat" : "other" };
+  const kind = second === "track" ? "track" : `${second}.${third}`;
+  return fourth === "-" ? { kind } : { kind, person: fourth };
+}

@@ -1,0 +1,75 @@
+import { createHash, timingSafeEqual } from "node:crypto";
+import { forbidden, HttpProblem } from "@quartet/service";
+import type { Request } from "express";
+import type { GatewayConfig } from "../config.ts";
+import type { Authenticate } from "../http/authenticate.ts";
+
+/** The header that carries the console's token. That it is no simple header makes a browser ask first, and nobody is ever told yes: CORS is off. */
+export const consoleHeader = "quartet-console";
+
+export interface Guard {
+  /** Passes a request of our own page that carries the console's token: 403 from anywhere else, 401 without it. */
+  act(req: Request): void;
+  /** Passes whoever may watch: in local mode anybody on this machine, otherwise only with the token. */
+  watch(req: Request): void;
+}
+
+/** Who may use the console. Undefined while it is off. */
+export function consoleGuard(config: GatewayConfig): Guard | undefined {
+  if (config.QUARTET_CONSOLE === "off") return undefined;
+  const local = config.QUARTET_CONSOLE === "local";
+  const token = config.QUARTET_CONSOLE_TOKEN ?? (local ? undefined : config.QUARTET_OPERATOR_TOKEN);
+  const wanted = token === undefined ? undefined : digest(token);
+  const check = (req: Request): void => {
+    const given = req.headers[consoleHeader];
+    if (wanted === undefined || typeof given !== "string" || !timingSafeEqual(digest(given), wanted)) {
+      throw new HttpProblem(401, { detail: "the console's token is needed; it is printed at the start" });
+    }
+  };
+  return {
+    act(req) {
+      requireSameOrigin(req);
+      check(req);
+    },
+    watch(req) {
+      const site = req.headers["sec-fetch-site"];
+      if (site !== undefined && site !== "same-origin") throw forbidden("this answers only its own page");
+      // by name and not only by address: a name that somebody else points at this machine is not ours
+      if (!(local && isLoopback(req.headers.host))) check(req);
+    },
+  };
+}
+
+/** Adds to the ways to be the operator: our own page with the console's token, instead of `Authorization`. */
+export function withConsole(authenticate: Authenticate, guard: Guard | undefined): Authenticate {
+  return async (req) => {
+    if (!guard || req.headers[consoleHeader] === undefined) return authenticate(req);
+    guard.act(req);
+    return { kind: "operator" };
+  };
+}
+
+/** 403 unless a browser says that the request comes from a page of this very origin: by `Origin`, or by `Sec-Fetch-Site` where there is none (GET). */
+function requireSameOrigin(req: Request): void {
+  const { origin, host, "sec-fetch-site": site } = req.headers;
+  const named = typeof origin === "string" ? hostOf(origin) === host : undefined;
+  const fetched = site === undefined ? undefined : site === "same-origin";
+  const known = [named, fetched].filter((answer) => answer !== undefined);
+  if (known.length === 0 || known.includes(false)) throw forbidden("this answers only its own page");
+}
+
+function hostOf(origin: string): string | undefined {
+  try {
+    return new URL(origin).host;
+  } catch {
+    return undefined;
+  }
+}
+
+function isLoopback(host: string | undefined): boolean {
+  return /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$/.test(host ?? "");
+}
+
+function digest(token: string): Buffer {
+  return createHash("sha256").update(token).digest();
+}
