@@ -1,5 +1,7 @@
 import { deepStrictEqual } from "node:assert";
+import { STREAMS } from "@quartet/contracts";
 import fc from "fast-check";
+import { type NatsConnection, RetentionPolicy, StorageType } from "nats";
 import type { Item, Verdict } from "./types.ts";
 
 /**
@@ -218,4 +220,21 @@ export function facts(options: { keys?: number; maxLength?: number } = {}): fc.A
     { noNullPrototype: true },
   );
   return fc.array(fact, { maxLength }).map((list) => list.map((f, i) => ({ id: `f${i}`, ...f })));
+}
+
+/** Makes the three streams as the user service does, for a test that does without it. */
+export async function makeStreams(nc: NatsConnection): Promise<void> {
+  const jsm = await nc.jetstreamManager();
+  for (const s of Object.values(STREAMS)) {
+    await jsm.streams.add({
+      name: s.name,
+      subjects: s.subjects,
+      retention: RetentionPolicy.Limits,
+      storage: StorageType.File,
+      max_msgs_per_subject: s.maxMsgsPerSubject,
+      max_age: s.maxAgeSeconds * 1e9,
+      duplicate_window: 120e9,
+      allow_direct: true,
+    });
+  }
 }

@@ -1,7 +1,9 @@
 import { createClient } from "@clickhouse/client";
 import { emit, type Outgoing, uuidv7 } from "@quartet/contracts";
+import { fixtures } from "@quartet/contracts/fixtures";
 import { eventually, type ServiceProcess } from "@quartet/service/testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { factKey } from "../src/store/facts.ts";
 import { createWorld, settle, type World } from "./world.ts";
 
 let world: World;
@@ -194,7 +196,7 @@ describe("a rebuild", () => {
         const now = await state();
         return now.state === "complete";
       },
-      { withinMs: 60_000, what: "the rebuild" },
+      { withinMs: 120_000, what: "the rebuild" },
     );
     expect(reads).toBeGreaterThan(0);
     writing = false;
@@ -220,5 +222,17 @@ describe("a rebuild", () => {
     });
     expect(await picture()).toBe(incremental);
     expect(await round()).toMatchObject({ drift: 0 });
-  });
+  }, 240_000);
+});
+
+test("events of every past version become rows", async () => {
+  const js = (await world.nc()).jetstream();
+  const kept = fixtures().filter(({ subject }) => subject.startsWith("facts."));
+  for (const { subject, event } of kept) await js.publish(subject, JSON.stringify(event));
+  await settle(world, service);
+  const keys = kept.map(({ event }) => `'${factKey(event.id as string)}'`).join(", ");
+  const [found] = await sql<{ n: string }>(
+    `SELECT toString(count()) AS n FROM facts FINAL WHERE toString(id) IN (${keys})`,
+  );
+  expect(Number(found?.n)).toBe(kept.length);
 });

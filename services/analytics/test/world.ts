@@ -1,7 +1,8 @@
-import { emit, type Outgoing, STREAMS } from "@quartet/contracts";
+import { emit, type Outgoing } from "@quartet/contracts";
 import { createTestEngine, type TestEngine } from "@quartet/engines";
+import { makeStreams } from "@quartet/projection/testing";
 import { eventually, type ServiceProcess, startService } from "@quartet/service/testing";
-import { connect, headers, type JetStreamManager, type NatsConnection, RetentionPolicy, StorageType } from "nats";
+import { connect, headers, type NatsConnection } from "nats";
 
 const main = new URL("../src/main.ts", import.meta.url);
 
@@ -41,21 +42,7 @@ export async function createWorld(): Promise<World> {
     clickhouse,
     nats,
     nc,
-    async makeStreams() {
-      const jsm: JetStreamManager = await (await nc()).jetstreamManager();
-      for (const s of Object.values(STREAMS)) {
-        await jsm.streams.add({
-          name: s.name,
-          subjects: s.subjects,
-          retention: RetentionPolicy.Limits,
-          storage: StorageType.File,
-          max_msgs_per_subject: s.maxMsgsPerSubject,
-          max_age: s.maxAgeSeconds * 1e9,
-          duplicate_window: 120e9,
-          allow_direct: true,
-        });
-      }
-    },
+    makeStreams: async () => makeStreams(await nc()),
     async publish(facts, { again = false } = {}) {
       const js = (await nc()).jetstream();
       let last = 0;

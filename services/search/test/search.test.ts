@@ -1,7 +1,8 @@
-import { type EventData, emit, encodeToken, type Outgoing, STREAMS, subjects, uuidv7 } from "@quartet/contracts";
+import { type EventData, emit, encodeToken, type Outgoing, subjects, uuidv7 } from "@quartet/contracts";
 import { createTestEngine, type TestEngine } from "@quartet/engines";
+import { makeStreams } from "@quartet/projection/testing";
 import { eventually, type ServiceProcess, startService } from "@quartet/service/testing";
-import { connect, type NatsConnection, RetentionPolicy, StorageType } from "nats";
+import { connect, type NatsConnection } from "nats";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 type State = EventData<"quartet.user.state.v1">;
@@ -17,18 +18,7 @@ beforeAll(async () => {
   [nats, elasticsearch] = await Promise.all([createTestEngine("nats"), createTestEngine("elasticsearch")]);
   const { host, username, password } = new URL(nats.url);
   nc = await connect({ servers: host, user: username, pass: password });
-  const jsm = await nc.jetstreamManager();
-  for (const s of Object.values(STREAMS)) {
-    await jsm.streams.add({
-      name: s.name,
-      subjects: s.subjects,
-      retention: RetentionPolicy.Limits,
-      storage: StorageType.File,
-      max_msgs_per_subject: s.maxMsgsPerSubject,
-      max_age: s.maxAgeSeconds * 1e9,
-      allow_direct: true,
-    });
-  }
+  await makeStreams(nc);
   search = await startService("search", main, {
     ELASTICSEARCH_URL: elasticsearch.urlFor("search"),
     NATS_URL: nats.urlFor("search"),

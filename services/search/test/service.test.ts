@@ -5,6 +5,7 @@ import { freshness } from "./suites/freshness.ts";
 import { internal } from "./suites/internal.ts";
 import { paging } from "./suites/paging.ts";
 import { projection } from "./suites/projection.ts";
+import { rebuild } from "./suites/rebuild.ts";
 import { relevance } from "./suites/relevance.ts";
 import { createWorld, type World } from "./world.ts";
 
@@ -27,5 +28,6 @@ describe("freshness", () => freshness(shared));
 describe("paging", () => paging(shared));
 describe("internal calls", () => internal(shared));
 describe("projection", () => projection(shared));
+describe("rebuild", () => rebuild(shared));
 // An engine starts again in some of them.
 describe("faults", { timeout: 300_000 }, () => faults(shared));

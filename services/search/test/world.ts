@@ -1,6 +1,7 @@
-import { type EventData, emit, encodeToken, type Outgoing, STREAMS, uuidv7 } from "@quartet/contracts";
+import { type EventData, emit, encodeToken, type Outgoing, uuidv7 } from "@quartet/contracts";
 import { createTestEngine, type TestEngine } from "@quartet/engines";
-import { connect, type NatsConnection, RetentionPolicy, StorageType } from "nats";
+import { makeStreams } from "@quartet/projection/testing";
+import { connect, type NatsConnection } from "nats";
 import { connectElasticsearch } from "../src/store/client.ts";
 import { eventually, type ServiceProcess, startService } from "./process.ts";
 
@@ -78,17 +79,7 @@ export async function createWorld() {
     reconnectTimeWait: 100,
   });
   const jsm = await nc.jetstreamManager();
-  for (const s of Object.values(STREAMS)) {
-    await jsm.streams.add({
-      name: s.name,
-      subjects: s.subjects,
-      retention: RetentionPolicy.Limits,
-      storage: StorageType.File,
-      max_msgs_per_subject: s.maxMsgsPerSubject,
-      max_age: s.maxAgeSeconds * 1e9,
-      allow_direct: true,
-    });
-  }
+  await makeStreams(nc);
   const js = nc.jetstream();
   const services: ServiceProcess[] = [];
   const send = ({ subject, event }: Outgoing) => js.publish(subject, JSON.stringify(event));

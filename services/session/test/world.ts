@@ -7,13 +7,13 @@ import {
   type FactEvent,
   type Outgoing,
   type QuartetEvent,
-  STREAMS,
   uuidv7,
 } from "@quartet/contracts";
 import { createTestEngine, type TestEngine } from "@quartet/engines";
+import { makeStreams } from "@quartet/projection/testing";
 import { eventually, type ServiceProcess, startService } from "@quartet/service/testing";
 import { Redis } from "ioredis";
-import { connect, type NatsConnection, RetentionPolicy, StorageType } from "nats";
+import { connect, type NatsConnection } from "nats";
 
 const main = new URL("../src/main.ts", import.meta.url);
 export const PASSWORD = "correct horse battery";
@@ -163,21 +163,7 @@ export async function createWorld(): Promise<World> {
     user,
     store,
     nc,
-    async makeStreams() {
-      const jsm = await (await nc()).jetstreamManager();
-      for (const s of Object.values(STREAMS)) {
-        await jsm.streams.add({
-          name: s.name,
-          subjects: s.subjects,
-          retention: RetentionPolicy.Limits,
-          storage: StorageType.File,
-          max_msgs_per_subject: s.maxMsgsPerSubject,
-          max_age: s.maxAgeSeconds * 1e9,
-          duplicate_window: 120e9,
-          allow_direct: true,
-        });
-      }
-    },
+    makeStreams: async () => makeStreams(await nc()),
     async publish(out) {
       const js = (await nc()).jetstream();
       for (const { subject, msgId, event } of out) {
