@@ -17,7 +17,14 @@ import { join } from "node:path";
 import { ARTEFACTS, type Artefact } from "./artefacts.ts";
 import { checkTools, download, makeRunnable, unpack } from "./clients.ts";
 import { EngineUnavailableError } from "./errors.ts";
-import { currentPlatform, ENGINE_URL_VARIABLES, type EngineName, isMusl, type Platform } from "./platform.ts";
+import {
+  currentPlatform,
+  ENGINE_NAMES,
+  ENGINE_URL_VARIABLES,
+  type EngineName,
+  isMusl,
+  type Platform,
+} from "./platform.ts";
 import { identify, isAlive, type ProcessIdentity } from "./processes.ts";
 
 /** One step of fetching one engine. `bytes` of `total` are downloaded so far. */
@@ -40,13 +47,17 @@ export function cacheFolder(): string {
   return process.env.QUARTET_CACHE || join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "quartet");
 }
 
-/** The pinned build of an engine for this machine. Throws EngineUnavailableError where there is none. */
+function published(engine: EngineName): Artefact | undefined {
+  return isMusl() && engine !== "nats" ? undefined : ARTEFACTS[engine][currentPlatform() as Platform];
+}
+
+/** The pinned build of an engine for this machine. Throws EngineUnavailableError where there is none: one line with the two ways to go on. */
 export function artefactOf(engine: EngineName): Artefact {
-  const platform = currentPlatform();
-  const artefact = isMusl() && engine !== "nats" ? undefined : ARTEFACTS[engine][platform as Platform];
+  const artefact = published(engine);
   if (artefact) return artefact;
+  const variables = ENGINE_NAMES.filter((name) => !published(name)).map((name) => ENGINE_URL_VARIABLES[name]);
   throw new EngineUnavailableError(
-    `${engine} is not published for ${platform}${isMusl() ? " with musl" : ""}: set ${ENGINE_URL_VARIABLES[engine]} to a running ${engine}`,
+    `${engine} is not published for ${currentPlatform()}${isMusl() ? " with musl" : ""}: open this folder in its devcontainer (.devcontainer/devcontainer.json), or set ${variables.join(", ")} to engines that run elsewhere`,
   );
 }
 
