@@ -142,6 +142,9 @@ export async function run(options: RunOptions): Promise<RunResult> {
       random: random.fork(experiment.name),
       signal: controller.signal,
       wait: (ms) => sleep(ms, undefined, { signal: controller.signal }),
+      begins: () => {
+        if (result.fault) result.fault.from = now();
+      },
       quiet: async () => void (await workload.pause()),
       mayLoseTracks: (from, to) => exempt.push({ from, to }),
     };
@@ -149,7 +152,14 @@ export async function run(options: RunOptions): Promise<RunResult> {
       workload.resume();
       await untilWell(actions, 0, WELL_MS);
       result.steadyAt = await steady(lab);
-      const fault: FaultWindow = { experiment: experiment.name, away: experiment.away, from: now(), to: 0, until: 0 };
+      const fault: FaultWindow = {
+        experiment: experiment.name,
+        away: experiment.away,
+        ...(experiment.total ? { total: true as const } : {}),
+        from: now(),
+        to: 0,
+        until: 0,
+      };
       result.fault = fault;
       faults.push(fault);
       // Until it is over everything counts as within it.
@@ -296,9 +306,10 @@ function tell(result: ExperimentResult, say: (line: string) => void): void {
   }
   const bad = result.verdicts.filter((v) => v.violations.length > 0);
   const { fault } = result;
-  const took = fault
-    ? `broken ${seconds(fault.to - fault.from)}, well again after ${seconds(fault.until - fault.to)}, equal after ${seconds(result.convergedMs ?? 0)}`
-    : "";
+  const took =
+    fault && !result.error
+      ? `broken ${seconds(fault.to - fault.from)}, well again after ${seconds(fault.until - fault.to)}, equal after ${seconds(result.convergedMs ?? 0)}`
+      : "";
   say(
     `${bad.length > 0 || result.error ? "✗" : "✓"} ${result.name}: ${took}, ${result.verdicts.reduce((n, v) => n + v.checked, 0)} checks`,
   );

@@ -28,6 +28,8 @@ export interface FaultWindow extends Window {
   experiment: string;
   /** Stores that were away or slow between `from` and `to`. */
   away: Store[];
+  /** Nothing was there, not even the gateway. */
+  total?: true;
   /** Until then the load went on: the recovery counts for those who do not need the store. */
   until: number;
 }

@@ -27,6 +27,7 @@ export function checkIsolation({ ops, faults }: Evidence): Verdict[] {
     "no answer of an endpoint that does not need the broken store, and no refusal of one that does, is later than 2 s",
   );
   for (const fault of faults) {
+    if (fault.total) continue;
     const during = ops.filter((op) => op.at >= fault.from && op.at <= fault.until);
     const unaffected = during.filter((op) => answersWithout(op.endpoint, fault.away));
     const failed = unaffected.filter((op) => !answered(op));

@@ -10,6 +10,8 @@ export interface Lab {
   signal: AbortSignal;
   /** Waits while the load goes on. */
   wait(ms: number): Promise<void>;
+  /** From now on it is broken: for an experiment that has something to prepare first. */
+  begins(): void;
   /** Lets the workload finish what it is at and begin nothing new; it goes on after the check. */
   quiet(): Promise<void>;
   /** Tracked events acknowledged between these moments (ms since 1970) may be lost: they have no outbox. */
@@ -28,6 +30,8 @@ export interface Experiment {
   away: Store[];
   /** They answer nothing at all between injection and healing: the availability matrix is measured by it. */
   measures?: true;
+  /** Nothing at all is there meanwhile, the gateway included: no endpoint is held to answer. */
+  total?: true;
   /** What the injector must be able to do. */
   needs?: { what: Capability; part?: Part }[];
   holdMs: number;

@@ -1,5 +1,9 @@
+import { STORES } from "../availability.ts";
 import { now } from "../workload/client.ts";
 import type { Experiment } from "./experiment.ts";
+
+/** What is acknowledged may for a moment be in NATS's memory alone, and so not in a copy of its files. */
+const UNWRITTEN_MS = 1_500;
 
 /** JetStream acknowledges before it has fsynced: this is what a machine that loses power then does. */
 export const natsRewound = (): Experiment => {
@@ -12,13 +16,14 @@ export const natsRewound = (): Experiment => {
     needs: [{ what: "rewind" }],
     measures: true,
     holdMs: 4_000,
-    inject: async ({ injector, wait, mayLoseTracks }) => {
+    inject: async ({ injector, wait, begins, mayLoseTracks }) => {
       copiedAt = now();
       await injector.copyNats();
       await wait(4_000);
+      begins();
       await injector.kill("nats", { hold: true });
       // The answer to a publish that JetStream took just before its death may come a little later.
-      mayLoseTracks(copiedAt - 50, now() + 2_500);
+      mayLoseTracks(copiedAt - UNWRITTEN_MS, now() + 2_500);
     },
     heal: async ({ injector }) => {
       await injector.rewindNats();
@@ -61,7 +66,8 @@ export const everythingRestarted: Experiment = {
   name: "everything-restarted",
   hypothesis:
     "Everything is stopped and started again under load: nothing acknowledged is lost, and it finds itself again.",
-  away: ["postgres", "redis", "clickhouse", "elasticsearch", "nats"],
+  away: [...STORES],
+  total: true,
   needs: [{ what: "restart-all" }],
   holdMs: 0,
   inject: ({ injector }) => injector.restartAll(),

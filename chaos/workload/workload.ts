@@ -269,7 +269,7 @@ export class Workload {
   }
 
   async #logInSpare(who: string, r: Random): Promise<void> {
-    if (this.#spare.length >= SPARE_SESSIONS) this.#spare.shift();
+    if (this.#spare.length >= SPARE_SESSIONS) return;
     const session = await this.#actions.logIn(who, r.pick(this.#people));
     if (!session) return;
     this.#remember(session);
