@@ -1,0 +1,92 @@
+import { existsSync, globSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { parse, parseAllDocuments } from "yaml";
+import { findSchemas, KUBERNETES, validator } from "./kubernetes.ts";
+
+const root = new URL("../../", import.meta.url).pathname;
+const read = (file: string) => readFileSync(join(root, file), "utf8");
+const SERVICES = ["user", "session", "analytics", "search", "gateway"];
+const schemas = findSchemas();
+
+describe.each(readdirSync(join(root, ".github/workflows")))("workflow %s", (file) => {
+  const text = read(`.github/workflows/${file}`);
+  const workflow = parse(text);
+
+  test("pins every action by its commit, with the version beside it", () => {
+    const uses = [...text.matchAll(/uses: *(.*)/g)].map((match) => match[1]!);
+    expect(uses.length).toBeGreaterThan(0);
+    for (const line of uses) expect(line).toMatch(/^[\w-]+\/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/);
+  });
+
+  test("grants nothing to all jobs, and bounds each", () => {
+    expect(workflow.permissions).toEqual({});
+    for (const [name, job] of Object.entries<Record<string, unknown>>(workflow.jobs)) {
+      expect(job.permissions, name).toBeTypeOf("object");
+      expect(job["timeout-minutes"], name).toBeTypeOf("number");
+      expect(job["runs-on"], name).toMatch(/-\d/);
+    }
+  });
+
+  test("runs scripts that package.json has", () => {
+    const { scripts } = JSON.parse(read("package.json"));
+    for (const [, name] of text.matchAll(/npm run ([\w:]+)/g)) expect(scripts, name).toHaveProperty([name!]);
+  });
+});
+
+test("skaffold: a configuration for each service, and files that exist", () => {
+  const main = parse(read("skaffold.yaml"));
+  expect(main.requires.map((r: { path: string }) => r.path)).toEqual(SERVICES.map((s) => `charts/${s}/skaffold.yaml`));
+  expect(main.profiles.map((p: { name: string }) => p.name)).toEqual(["dev", "kind", "minikube", "lab"]);
+  const [release] = main.deploy.helm.releases;
+  const added = JSON.stringify(main.profiles).match(/[\w/-]+\.yaml/g)!;
+  for (const file of [...release.valuesFiles, ...added, `${release.chartPath}/Chart.yaml`])
+    expect(existsSync(join(root, file)), file).toBe(true);
+  for (const service of SERVICES) {
+    const { build, profiles } = parse(read(`charts/${service}/skaffold.yaml`));
+    const [{ image, docker }] = build.artifacts;
+    expect(image).toBe(parse(read(`charts/${service}/values.yaml`)).image.repository);
+    expect(docker).toEqual({ dockerfile: "services/Dockerfile", buildArgs: { SERVICE: service } });
+    expect(release.setValueTemplates).toHaveProperty([`${service}.image.tag`], `{{.IMAGE_TAG_quartet_${service}}}`);
+    const sync = profiles[0].patches[1].value.manual.map((rule: { src: string }) => rule.src);
+    for (const pattern of sync) expect(globSync(pattern, { cwd: root }).length, pattern).toBeGreaterThan(0);
+    expect(main.profiles[0].patches[0].value).toHaveProperty([`${service}.development`], true);
+  }
+});
+
+test("Tilt: nothing from the network, the contexts of a developer alone, every button", () => {
+  const text = read("Tiltfile");
+  expect(text).not.toMatch(/ext:\/\/|https?:\/\/(?!localhost)/);
+  expect(text).toMatch(/allow_k8s_contexts\(\['kind-quartet', 'minikube', 'lab'\]\)/);
+  expect([...text.matchAll(/^button\('(\w+)'/gm)].map((match) => match[1])).toEqual([
+    "seed",
+    "chaos",
+    "rebuild",
+    "test",
+  ]);
+  expect(text).toContain(`SERVICES = [${SERVICES.map((s) => `'${s}'`).join(", ")}]`);
+});
+
+test("all charts are of one version, and say so of each other", () => {
+  const own = globSync("charts/*/Chart.yaml", { cwd: root }).map((file) => parse(read(file)));
+  const versions = own.flatMap((c) => [
+    c.version,
+    ...(c.dependencies ?? []).map((d: { version: string }) => d.version),
+  ]);
+  expect(new Set(versions).size).toBe(1);
+  for (const c of own) if (c.type !== "library") expect(c.appVersion, c.name).toBe(c.version);
+});
+
+test("the devcontainer and the workflows have the Node that package.json asks for", () => {
+  const major = /\d+/.exec(JSON.parse(read("package.json")).devDependencies.node)![0];
+  expect(read(".devcontainer/Dockerfile")).toMatch(new RegExp(`^FROM node:${major}-`, "m"));
+  for (const file of readdirSync(join(root, ".github/workflows")))
+    for (const [, version] of read(`.github/workflows/${file}`).matchAll(/node-version: (\d+)/g))
+      expect(version).toBe(major);
+});
+
+test.skipIf(schemas.why).each(KUBERNETES)("the namespace fits Kubernetes %s", (version) => {
+  const valid = validator(schemas.folder!, version);
+  const objects = parseAllDocuments(read("k8s/namespace.yaml")).map((document) => document.toJSON());
+  expect(objects.flatMap(valid)).toEqual([]);
+});
