@@ -322,12 +322,7 @@ const chaos = dashboard(
         series(
           "Errors of dependencies",
           "Operations that failed, in a second.",
-          [
-            [
-              "sum by (dependency) (rate(quartet_dependency_errors_total[$__rate_interval])) or sum by (dependency) (rate(quartet_dependency_duration_seconds_count[$__rate_interval])) * 0",
-              "{{dependency}}",
-            ],
-          ],
+          [["sum by (dependency) (rate(quartet_dependency_errors_total[$__rate_interval]))", "{{dependency}}"]],
           { unit: "ops" },
         ),
         series(

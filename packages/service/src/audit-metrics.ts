@@ -7,6 +7,6 @@ export function countAudit(
   { drift, mended }: { drift: number; mended: number },
 ): void {
   metrics.gauge("quartet_audit_drift").set({ store }, drift);
-  if (mended > 0) metrics.counter("quartet_audit_mended_total").inc({ store }, mended);
+  metrics.counter("quartet_audit_mended_total").inc({ store }, mended);
   metrics.gauge("quartet_audit_last_timestamp_seconds").set({ store }, Date.now() / 1000);
 }

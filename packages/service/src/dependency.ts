@@ -56,6 +56,7 @@ export function createDependency(name: string, options: DependencyOptions): Depe
   });
   const latency = metrics.histogram("quartet_dependency_duration_seconds");
   const errors = metrics.counter("quartet_dependency_errors_total");
+  for (const reason of ["fault", "deadline", "open"]) errors.inc({ dependency: name, reason }, 0);
   const state = metrics.gauge("quartet_dependency_breaker_open");
   const inFlight = metrics.gauge("quartet_dependency_in_flight").labels(name);
   inFlight.set(0);

@@ -67,7 +67,6 @@ export const catalogue = {
     help: "Operations that failed because of the dependency",
     labels: { dependency, reason: "`fault`, `deadline`, `open` (turned away by the breaker)" },
     in: all,
-    absent: "until the first error",
   },
   quartet_dependency_breaker_open: {
     type: "gauge",
@@ -332,7 +331,7 @@ export const catalogue = {
     help: "Users emitted again because of drift; of Analytics, facts put right",
     labels: { store: "`search`, `session`, `analytics`" },
     in: ["user", "analytics"],
-    absent: "until the first drift",
+    absent: "until the first audit",
   },
   quartet_audit_last_timestamp_seconds: {
     type: "gauge",
@@ -373,7 +372,6 @@ export const catalogue = {
     help: "Ends of a loop that nobody asked for",
     labels: { worker },
     in: owners,
-    absent: "until the first crash",
   },
 } as const satisfies Record<string, MetricDefinition>;
 

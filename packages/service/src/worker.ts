@@ -28,6 +28,7 @@ export function superviseWorker(
   const { initialMs = 200, maxMs = 5000 } = options.backoff ?? {};
   const up = metrics.gauge("quartet_worker_up");
   const crashes = metrics.counter("quartet_worker_crashes_total");
+  crashes.inc({ worker: name }, 0);
   const stopping = new AbortController();
   let running = false;
   up.set({ worker: name }, 0);
