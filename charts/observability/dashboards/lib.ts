@@ -71,14 +71,32 @@ function thresholds(limits: [number, number]): ThresholdsConfigBuilder {
   return new ThresholdsConfigBuilder().mode(ThresholdsMode.Absolute).steps(steps);
 }
 
+interface Framed {
+  title(title: string): this;
+  description(text: string): this;
+  datasource(ref: DataSourceRef): this;
+  span(columns: number): this;
+  height(rows: number): this;
+  withTarget(target: DataqueryBuilder): this;
+}
+
+/** What every panel has. */
+function framed<P extends Framed>(
+  panel: P,
+  title: string,
+  description: string,
+  queries: Query[],
+  width: number,
+  height: number,
+): P {
+  panel.title(title).description(description).datasource(source).span(width).height(height);
+  for (const [index, q] of queries.entries()) panel.withTarget(query(q, index));
+  return panel;
+}
+
 /** Lines over time. */
 export function series(title: string, description: string, queries: Query[], o: PanelOptions = {}): SeriesBuilder {
-  const panel = new SeriesBuilder()
-    .title(title)
-    .description(description)
-    .datasource(source)
-    .span(o.width ?? 8)
-    .height(o.height ?? 7)
+  const panel = framed(new SeriesBuilder(), title, description, queries, o.width ?? 8, o.height ?? 7)
     .unit(o.unit ?? "short")
     .min(0)
     .lineWidth(1)
@@ -95,23 +113,16 @@ export function series(title: string, description: string, queries: Query[], o: 
   if (o.stack) panel.stacking(new StackingConfigBuilder().mode(StackingMode.Normal));
   if (o.max !== undefined) panel.max(o.max);
   if (o.limits) panel.thresholds(thresholds(o.limits));
-  for (const [index, q] of queries.entries()) panel.withTarget(query(q, index));
   return panel;
 }
 
 /** One number each, coloured by its limits. */
 export function stat(title: string, description: string, queries: Query[], o: PanelOptions = {}): StatBuilder {
-  const panel = new StatBuilder()
-    .title(title)
-    .description(description)
-    .datasource(source)
-    .span(o.width ?? 4)
-    .height(o.height ?? 4)
+  const panel = framed(new StatBuilder(), title, description, queries, o.width ?? 4, o.height ?? 4)
     .unit(o.unit ?? "short")
     .colorMode(BigValueColorMode.Background)
     .thresholds(thresholds(o.limits ?? [1, 2]));
   if (o.decimals !== undefined) panel.decimals(o.decimals);
-  for (const [index, q] of queries.entries()) panel.withTarget(query(q, index));
   return panel;
 }
 
@@ -126,12 +137,7 @@ export function states(
   const options = Object.fromEntries(
     Object.entries(words).map(([value, [text, color]], index) => [value, { text, color, index }]),
   );
-  const panel = new StateBuilder()
-    .title(title)
-    .description(description)
-    .datasource(source)
-    .span(o.width ?? 12)
-    .height(o.height ?? 7)
+  const panel = framed(new StateBuilder(), title, description, queries, o.width ?? 12, o.height ?? 7)
     .mappings([{ type: "value", options } as never])
     .legend(
       new VizLegendOptionsBuilder()
@@ -139,7 +145,6 @@ export function states(
         .placement(LegendPlacement.Bottom)
         .showLegend(false),
     );
-  for (const [index, q] of queries.entries()) panel.withTarget(query(q, index));
   return panel;
 }
 
