@@ -10,7 +10,7 @@ export const configSchema = z.object({
   QUERY_CONCURRENCY: z.coerce.number().int().min(1).max(64).default(4),
   /** Most memory one query may use. */
   QUERY_MEMORY_MIB: z.coerce.number().int().min(32).default(512),
-  /** How often the facts are compared with the stream and the ledger. 0 switches it off. */
+  /** How often the facts are compared with the stream and the ledger. 0: only when somebody asks. */
   AUDIT_INTERVAL_MS: z.coerce.number().int().min(0).default(15_000),
 });
 export type Config = z.infer<typeof configSchema>;

@@ -1,5 +1,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { loadConfig, metrics, observeBroker, runProcess, superviseWorker, type Worker } from "@quartet/service";
+import {
+  countAudit,
+  loadConfig,
+  metrics,
+  observeBroker,
+  runProcess,
+  superviseWorker,
+  type Worker,
+} from "@quartet/service";
 import { configSchema } from "./config.ts";
 import { createFactAudit, runFactAudit } from "./events/audit.ts";
 import { connectBroker } from "./events/nats.ts";
@@ -65,7 +73,10 @@ await runProcess({
       }
     });
 
-    const audit = createFactAudit(clickhouse, broker, { logger });
+    const audit = createFactAudit(clickhouse, broker, {
+      logger,
+      onFinding: (finding) => countAudit(metrics, "analytics", finding),
+    });
     const store: FactStore = {
       async insert(facts) {
         // Both, from the moment there are two: see followRebuilds.

@@ -11,7 +11,7 @@ export const configSchema = z.object({
   SEARCH_URL: z.url(),
   /** Whole UTC days for which published events stay republishable. */
   OUTBOX_RETENTION_DAYS: z.coerce.number().int().min(1).max(90).default(3),
-  /** How often the read models are compared with the users. 0 switches it off. */
+  /** How often the read models are compared with the users. 0: only when somebody asks. */
   AUDIT_INTERVAL_MS: z.coerce.number().int().min(0).default(30_000),
   /** Replicas of each stream: 3 on a NATS cluster. */
   NATS_REPLICAS: z.coerce.number().int().min(1).max(5).default(1),

@@ -52,7 +52,7 @@ interface View {
 export function createFactAudit(
   clickhouse: ClickHouse,
   broker: Broker,
-  { logger, onDrift }: { logger: Logger; onDrift?: (finding: AuditFinding) => void },
+  { logger, onFinding }: { logger: Logger; onFinding?: (finding: AuditFinding) => void },
 ): FactAudit {
   const { stream: name, durable } = CONSUMERS.analytics;
   let last: AuditFinding | undefined;
@@ -224,7 +224,7 @@ export function createFactAudit(
         last = finding;
         await saveFinding(clickhouse, finding);
         countAudit(metrics, "analytics", finding);
-        if (finding.drift > 0) onDrift?.(finding);
+        onFinding?.(finding);
         return finding;
       }),
     sealUpto: (seq) =>
