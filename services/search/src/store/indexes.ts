@@ -104,7 +104,7 @@ function bodyOf({ replicas, refreshInterval, gcDeletes }: IndexOptions, meta: ob
 
 /** Whether an index has the mapping that this code writes and reads. */
 export function isOurs(index: string): boolean {
-  return new RegExp(`-v${VERSION}(-b)?$`).test(index);
+  return new RegExp(`-v${VERSION}(-[b-d])?$`).test(index);
 }
 
 export interface IndexState {
@@ -127,14 +127,15 @@ export async function indexState(client: Client, names: IndexNames): Promise<Ind
   return { live, next, retired };
 }
 
-/** Begins a rebuild: an index to be filled beside the one in use. False if one is under way, or the last one's old index is still being read. */
+/** Begins a rebuild: an index to be filled beside the one in use. False if one is under way, or too many old indexes are still being read. */
 export async function startRebuild(client: Client, options: IndexOptions): Promise<boolean> {
   const { names } = options;
-  const { live, next } = await indexState(client, names);
+  const { live, next, retired } = await indexState(client, names);
   if (next) return false;
-  const first = `${names.users}-v${VERSION}`;
-  // Two names take turns, so that of two who begin at once one fails.
-  const index = live.includes(first) ? `${first}-b` : first;
+  // The first name that is free, so that of two who begin at once one fails.
+  const free = ["", "-b", "-c", "-d"].map((suffix) => `${names.users}-v${VERSION}${suffix}`);
+  const index = free.find((name) => !live.includes(name) && !retired.includes(name));
+  if (!index) return false;
   const rebuild = { id: randomUUID(), startedAt: new Date().toISOString() };
   return create(client, index, { ...bodyOf(options, { rebuild }), aliases: { [names.next]: {} } });
 }
