@@ -155,6 +155,28 @@ describe("the audit of the facts", () => {
   });
 });
 
+describe("a stream that is lost", () => {
+  test("what was counted stays counted, sealed or not, and later facts count too", async () => {
+    const name = "before.loss";
+    const one = (id: string) => emit.track(id, { name, userId: null, properties: { id } }, { time: new Date() });
+    const count = async () =>
+      Number((await sql<{ n: string }>(`SELECT toString(count()) AS n FROM facts FINAL WHERE name = '${name}'`))[0]?.n);
+    await world.publish([one("t:l1"), one("t:l2")]);
+    await settle(world, service);
+    await round();
+    await world.publish([one("t:l3")]);
+    await settle(world, service);
+    const jsm = await (await world.nc()).jetstreamManager();
+    await jsm.streams.delete("FACTS");
+    await world.makeStreams();
+    await world.publish([one("t:l4")]);
+    await settle(world, service);
+    await round();
+    expect(await round()).toMatchObject({ drift: 0 });
+    expect(await count()).toBe(4);
+  });
+});
+
 describe("a rebuild", () => {
   const state = async () => (await service.call("GET", "/internal/rebuild", { as: admin })).body;
 

@@ -176,18 +176,23 @@ describe("the audit", () => {
   };
 
   test("finds nothing where nothing is wrong, finds what is, and has it mended", async () => {
-    const rows = await world.rows("SELECT * FROM users");
     const profile = (r: Json) => ({
       ...r,
       displayName: r.display_name,
       revision: Number(r.revision),
       credentialEpoch: Number(r.credential_epoch),
     });
-    for (const row of rows) {
-      const version = Number(row.counter);
-      world.search.held.set(row.id, { version, digest: profileDigest(profile(row)) });
-      world.session.held.set(row.id, { version, digest: sessionProfileDigest(profile(row)) });
-    }
+    /** Both read models as they are when everything has come. */
+    const catchUp = async () => {
+      const rows = await world.rows("SELECT * FROM users");
+      for (const row of rows) {
+        const version = Number(row.counter);
+        world.search.held.set(row.id, { version, digest: profileDigest(profile(row)) });
+        world.session.held.set(row.id, { version, digest: sessionProfileDigest(profile(row)) });
+      }
+      return rows;
+    };
+    const rows = await catchUp();
     await user.kill("SIGTERM");
     user = await world.user({ AUDIT_INTERVAL_MS: "300" });
     expect(await audit()).toBe(0);
@@ -196,7 +201,7 @@ describe("the audit", () => {
     world.search.asOf = () => null;
     world.session.asOf = () => null;
     const [wrong, missing] = rows;
-    const [right, invented] = [world.search.held.get(wrong.id)!, randomUUID()];
+    const invented = randomUUID();
     world.search.held.set(wrong.id, { version: 90, digest: "0".repeat(32) });
     world.search.held.set(invented, { version: 3, digest: "0".repeat(32) });
     world.session.held.delete(missing.id);
@@ -208,13 +213,27 @@ describe("the audit", () => {
     expect(await stateFrom(wrong.id, 91)).toMatchObject({ type: "quartet.user.state.v1" });
     expect(await stateFrom(invented, 4)).toMatchObject({ type: TOMBSTONE });
     await stateFrom(missing.id, Number(missing.counter) + 9);
-    await eventually(async () => (await audit()) === 3);
+    // It is told as long as the read models do not take it over; who was emitted again is behind in the other one too.
+    await eventually(async () => (await audit()) >= 3);
+    const found = (await user.internal("GET", "/audit")).body.audits;
+    expect(found.flatMap((f: Json) => f.users.map((u: Json) => `${f.store} ${u.kind} ${u.id}`))).toEqual(
+      expect.arrayContaining([
+        `search altered ${wrong.id}`,
+        `search invented ${invented}`,
+        `session missing ${missing.id}`,
+      ]),
+    );
 
-    world.search.held.set(wrong.id, right);
     world.search.held.delete(invented);
-    const { digest, version } = { version: 99, digest: sessionProfileDigest(profile(missing)) };
-    world.session.held.set(missing.id, { version, digest });
-    await eventually(async () => (await audit()) === 0);
+    await eventually(async () => {
+      await catchUp();
+      return (await audit()) === 0;
+    });
+    const asked2 = (await user.internal("POST", "/audit")).body.requested;
+    await eventually(async () => {
+      const { audits } = (await user.internal("GET", "/audit")).body;
+      return audits.length === 2 && audits.every((f: Json) => f.startedAt >= asked2[f.store] && f.drift === 0);
+    });
     await user.kill("SIGTERM");
     user = await world.user();
   });

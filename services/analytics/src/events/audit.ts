@@ -8,6 +8,7 @@ import { insertFacts } from "../store/facts.ts";
 import {
   BEFORE,
   fingerprint,
+  type HeldRow,
   RANGE,
   type RangeSummary,
   readLedger,
@@ -59,6 +60,8 @@ export function createFactAudit(
   let clean = "";
   /** Sealed without a fact in it: only heartbeats. Kept here, because the ledger needs no row for that. */
   let quiet = { stream: "", upto: 0 };
+  let seen = { stream: "", last: 0 };
+  let lost = { from: 0, to: 0 };
   let running: Promise<unknown> = Promise.resolve();
 
   const read: ReadMessages = (from, to) =>
@@ -78,7 +81,19 @@ export function createFactAudit(
     const ledger = await readLedger(clickhouse);
     const known = [...new Set(ledger.map((entry) => entry.stream))].filter((one) => one !== BEFORE && one !== stream);
     const streams = [...known, stream].sort((a, b) => Date.parse(a) - Date.parse(b));
-    const written = ledger.filter((e) => e.stream === stream).reduce((most, e) => Math.max(most, e.upto), 0);
+    const written = sealedIn(ledger, stream);
+    if (seen.stream !== stream) {
+      seen = { stream, last: written };
+      lost = { from: 0, to: 0 };
+    }
+    if (state.last_seq < seen.last) {
+      // The broker has lost what it had not written to disk: those sequences are given out again.
+      lost = {
+        from: lost.to > 0 ? Math.min(lost.from, state.last_seq) : state.last_seq,
+        to: Math.max(lost.to, seen.last),
+      };
+    }
+    seen.last = Math.max(seen.last, state.last_seq);
     const sealed = Math.min(Math.max(written, quiet.stream === stream ? quiet.upto : 0), state.last_seq);
     const floor = consumer.idle ? state.last_seq : Math.min(consumer.ackFloor, state.last_seq);
     return { stream, first: state.first_seq, last: state.last_seq, floor, streams, ledger, sealed };
@@ -86,7 +101,15 @@ export function createFactAudit(
 
   const check = (view: View, stream: string, from: number, to: number, upto: number) => {
     const current = stream === view.stream;
-    const adopting = view.ledger.length === 0;
+    const known = sealedIn(view.ledger, stream);
+    const adopt = (row: HeldRow): boolean => {
+      // The first look at a store takes over what it finds.
+      if (view.ledger.length === 0) return !current || row.seq <= upto;
+      if (stream === BEFORE) return false;
+      // A stream that was made anew, or has lost its end, took with it what was not yet sealed; so did age.
+      if (!current) return row.seq > known;
+      return row.seq <= unsealedGone(view) || (row.seq > lost.from && row.seq <= lost.to);
+    };
     return checkRanges({
       clickhouse,
       streams: view.streams,
@@ -94,8 +117,7 @@ export function createFactAudit(
       from,
       to,
       upto: current ? upto : Number.POSITIVE_INFINITY,
-      // The first look at a store takes over what it finds; later, only what left the stream before it was sealed.
-      adoptUpto: !current ? (adopting ? Number.POSITIVE_INFINITY : 0) : adopting ? upto : unsealedGone(view),
+      adopt,
       ...(current ? { read, end } : {}),
     });
   };
@@ -256,6 +278,10 @@ export async function runFactAudit(
 }
 
 const rangeOf = (seq: number) => Math.floor((seq - 1) / RANGE);
+
+function sealedIn(ledger: RangeSummary[], stream: string): number {
+  return ledger.reduce((most, entry) => (entry.stream === stream ? Math.max(most, entry.upto) : most), 0);
+}
 
 /** Sequences that have left the stream and were never sealed end here. */
 function unsealedGone(view: View): number {

@@ -48,8 +48,8 @@ export interface CheckOptions {
   to: number;
   /** Sealed up to here; rows after it are left alone. Infinity for a stream that is gone. */
   upto: number;
-  /** Rows up to this sequence that neither ledger nor stream knows are taken over as they are: nothing older can tell. */
-  adoptUpto: number;
+  /** Whether a row that neither ledger nor stream knows is taken over as it is, because nothing can tell where it is from. */
+  adopt(row: HeldRow): boolean;
   /** Absent for a stream that is gone. */
   read?: ReadMessages;
   /** The last sequence of the current stream: what claims to come from after it was never sent. */
@@ -87,7 +87,7 @@ async function expectedOf(clickhouse: ClickHouse, messages: AsyncIterable<RawMes
 
 /** Compares the rows of some ranges with the stream, as far as it still has them, and with the ledger. Changes nothing. */
 export async function checkRanges(options: CheckOptions): Promise<RangeCheck> {
-  const { clickhouse, streams, stream, from, to, upto, adoptUpto, read } = options;
+  const { clickhouse, streams, stream, from, to, upto, adopt, read } = options;
   const ledger = await readEntries(clickhouse, stream, from, to);
   const all = await readRows(clickhouse, streams, stream, from, to);
   const end = (await options.end?.()) ?? Number.POSITIVE_INFINITY;
@@ -140,7 +140,7 @@ export async function checkRanges(options: CheckOptions): Promise<RangeCheck> {
     else if (sealed !== undefined) {
       keep(row.range, row);
       differences.push({ kind: "lost", id: row.id, ver: row.ver, userId: row.userId });
-    } else if (row.seq <= adoptUpto) keep(row.range, row);
+    } else if (adopt(row)) keep(row.range, row);
     else {
       const remove = { id: row.id, ver: row.ver };
       differences.push({ kind: "invented", ...remove, userId: row.userId, remove });
@@ -160,7 +160,7 @@ export async function checkRanges(options: CheckOptions): Promise<RangeCheck> {
 }
 
 /** Whether a row is what an earlier message with the same id left: the ledger says so, or the message is still there, or nothing can tell any more. */
-function createVoucher({ clickhouse, stream, adoptUpto, read }: CheckOptions) {
+function createVoucher({ clickhouse, stream, adopt, read }: CheckOptions) {
   const cache = new Map<string, Map<bigint, bigint> | undefined>();
   return async (row: HeldRow & { stream: string }): Promise<boolean> => {
     const key = `${row.stream}:${row.range}`;
@@ -168,7 +168,7 @@ function createVoucher({ clickhouse, stream, adoptUpto, read }: CheckOptions) {
       cache.set(key, (await readEntries(clickhouse, row.stream, row.range, row.range)).get(row.range));
     }
     if (cache.get(key)?.has(row.h1)) return true;
-    if (row.stream !== stream || row.seq <= adoptUpto) return true;
+    if (row.stream !== stream || adopt(row)) return true;
     if (!read) return false;
     for await (const message of read(row.seq, row.seq)) {
       try {

@@ -58,8 +58,8 @@ export async function runAudit(options: AuditOptions, signal: AbortSignal): Prom
     try {
       if (await holdLease(db, "audit", holder, Math.max(LEASE_SECONDS, (2 * intervalMs) / 1000))) {
         const asked = await requestedAudit(db);
-        const due = intervalMs > 0 && performance.now() - last >= intervalMs;
-        if ((due || last === 0 || isNew(asked)) && !(await isReemitting(db))) {
+        const due = intervalMs > 0 && (last === 0 || performance.now() - last >= intervalMs);
+        if ((due || isNew(asked)) && !(await isReemitting(db))) {
           answered = asked;
           await auditAll(options, signal);
           last = performance.now();
