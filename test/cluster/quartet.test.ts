@@ -56,8 +56,10 @@ const annotate = (value: string) => [
   SERVICES.map((service) => `${service}.podAnnotations.turn=${value}`).join(","),
 ];
 
-/** Unique ids of the pods that a selector finds, by the name of what they belong to. */
+/** Unique ids of the pods that a selector finds, once no Deployment has pods of an older kind. */
 async function uids(selector: string): Promise<string[]> {
+  for (const name of (await kubectl(["get", "deployments", "-o", "name"])).split("\n").filter(Boolean))
+    await kubectl(["rollout", "status", name, "--timeout=120s"]);
   return (await pods(selector)).map((item) => item.metadata.uid).sort();
 }
 
