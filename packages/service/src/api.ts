@@ -164,7 +164,8 @@ function observer(options: ApiOptions) {
       status,
       ms: Math.round(ms * 10) / 10,
     };
-    options.logger.info(fields, "request");
+    // what a console asks several times a second for as long as it is open is no news
+    options.logger[route === "/internal/activity" ? "debug" : "info"](fields, "request");
   };
 }
 

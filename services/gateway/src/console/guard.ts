@@ -8,7 +8,7 @@ import type { Authenticate } from "../http/authenticate.ts";
 export const consoleHeader = "quartet-console";
 
 export interface Guard {
-  /** Passes a request of our own page that carries the console's token: 403 from anywhere else, 401 without it. */
+  /** Passes a request of our own page that carries the console's token, or the operator's: 403 from anywhere else, 401 without it. */
   act(req: Request): void;
   /** Passes whoever may watch: in local mode anybody on this machine, otherwise only with the token. */
   watch(req: Request): void;
@@ -18,11 +18,13 @@ export interface Guard {
 export function consoleGuard(config: GatewayConfig): Guard | undefined {
   if (config.QUARTET_CONSOLE === "off") return undefined;
   const local = config.QUARTET_CONSOLE === "local";
-  const token = config.QUARTET_CONSOLE_TOKEN ?? (local ? undefined : config.QUARTET_OPERATOR_TOKEN);
-  const wanted = token === undefined ? undefined : digest(token);
+  const wanted = [config.QUARTET_CONSOLE_TOKEN, config.QUARTET_OPERATOR_TOKEN].flatMap((token) =>
+    token ? [digest(token)] : [],
+  );
   const check = (req: Request): void => {
     const given = req.headers[consoleHeader];
-    if (wanted === undefined || typeof given !== "string" || !timingSafeEqual(digest(given), wanted)) {
+    const right = typeof given === "string" && wanted.some((token) => timingSafeEqual(digest(given), token));
+    if (!right) {
       throw new HttpProblem(401, { detail: "the console's token is needed; it is printed at the start" });
     }
   };

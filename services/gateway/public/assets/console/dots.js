@@ -3,10 +3,12 @@ import { wires } from "./diagram.js";
 
 /**
  * The moving dots: one canvas over the diagram. Sightings come counted by tenths of a second; each becomes at most three dots, larger the more
- * events it stands for, and no more than `most` move at a time, so that a thousand events a second cost no more to draw than fifty. Drawn at 30 frames a
- * second, only where something moved, and not at all while nothing moves or nobody looks.
+ * events it stands for, and on each wire they keep a distance, so that a thousand events a second cost no more to draw than fifty. Drawn at
+ * 30 frames a second, only where something moved, and not at all while nothing moves or nobody looks.
  */
-const most = 60;
+const gapPx = 15;
+/** A dot that would have to wait longer than this for its turn is left out. */
+const patienceMs = 350;
 const frameMs = 33;
 const travelMs = 850;
 /** A sighting is shown this long after it happened: by then the others that belong to it have been heard of too, and are shown in order. */
@@ -21,6 +23,8 @@ let moving = [];
 let drawn = [];
 let timer;
 let pen;
+/** When the last dot sets out, by wire. */
+const turns = new Map();
 
 /** Takes the colours of the theme. */
 export function paint() {
@@ -56,11 +60,15 @@ export function sendDots(sightings, offset, mine) {
     const lead = hop.startsWith("apply") ? travelMs : 0;
     const start = now + (at + offset - Date.now()) + delayMs + lead;
     const own = some?.some(([mark]) => mark === mine) ?? false;
+    const points = wires.get(hop);
+    const gapMs = (travelMs * gapPx) / Math.hypot(points.at(-1)[0] - points[0][0], points.at(-1)[1] - points[0][1]);
     const dots = beat ? 1 : Math.min(3, n);
     for (let i = 0; i < dots; i++) {
-      if (moving.length >= most && !own) return;
-      const r = beat ? 2 : 3.2 + Math.min(4, Math.log2(n / dots) * 1.1);
-      moving.push({ hop, group: groupOf(kind), start: start + i * 70 + Math.random() * 30, r, aside: beat || own ? 0 : (Math.random() - 0.5) * Math.min(12, 2 * n), own: own && i === 0 });
+      const turn = Math.max(start, (turns.get(hop) ?? 0) + gapMs);
+      if (turn > start + patienceMs && !(own && i === 0)) break;
+      turns.set(hop, turn);
+      const r = beat ? 2 : 3.2 + Math.min(2.6, Math.log2(n / dots) * 0.8);
+      moving.push({ hop, group: groupOf(kind), start: turn, r, own: own && i === 0 });
     }
   }
   if (!timer && moving.length > 0) timer = setTimeout(() => requestAnimationFrame(draw), frameMs);
@@ -79,10 +87,8 @@ function draw() {
     const i = Math.min(points.length - 2, Math.floor(place));
     const f = place - i;
     const [dx, dy] = [points[i + 1][0] - points[i][0], points[i + 1][1] - points[i][1]];
-    // beside the wire on the way, on it at both ends
-    const side = (dot.aside * 4 * part * (1 - part)) / (Math.hypot(dx, dy) || 1);
-    const x = points[i][0] + dx * f - dy * side;
-    const y = points[i][1] + dy * f + dx * side;
+    const x = points[i][0] + dx * f;
+    const y = points[i][1] + dy * f;
     pen.globalAlpha = dot.group === "beat" ? 0.55 : 1;
     pen.fillStyle = colours[dot.group];
     pen.beginPath();

@@ -148,6 +148,8 @@ export function showControl(control) {
       if (["kill", "freeze", "revive"].includes(action)) button.hidden = state === "external" || (action === "revive") !== (state === "frozen" || state === "held");
     }
     attr(acts, "data-run", state);
+    // who used the keyboard stays where they were
+    if (acts.contains(document.activeElement) && document.activeElement.hidden) acts.querySelector("button:not([hidden])")?.focus();
   }
   const stop = $("load-stop");
   if (!stop) return;
