@@ -67,6 +67,8 @@ async function held(redis: RedisStore["redis"], ids: string[]): Promise<HeldProf
 
 /** The copies of the users' profiles, and what follows from a newer one for their sessions. */
 export function createProfiles({ redis, run }: RedisStore) {
+  /** Whose copies the last walk has met, by bucket: those that no set tells of, too. */
+  let walked: string[][] | undefined;
   return {
     /** Takes over states and tombstones with every consequence. What is not newer than what is held changes nothing. */
     async apply(events: UserEvent[]): Promise<void> {
@@ -108,9 +110,9 @@ export function createProfiles({ redis, run }: RedisStore) {
 
     /** What this store holds of the users of one audit bucket, whether or not its own set of them says so. */
     async bucket(bucket: number): Promise<HeldProfile[]> {
-      const suffix = bucket.toString(16).padStart(2, "0");
-      const ids = new Set(await redis.smembers(`profiles:${suffix}`));
-      for await (const some of scan(redis, `profile:*${suffix}`)) for (const id of some) ids.add(id);
+      if (!walked) await this.digests();
+      const ids = new Set(await redis.smembers(`profiles:${bucket.toString(16).padStart(2, "0")}`));
+      for (const id of walked?.[bucket] ?? []) ids.add(id);
       const users: HeldProfile[] = [];
       for (const chunk of chunks([...ids])) users.push(...(await held(redis, chunk)));
       await this.reindex([...ids]);
@@ -121,15 +123,20 @@ export function createProfiles({ redis, run }: RedisStore) {
     async digests(): Promise<{ count: number; digest: string }[]> {
       const sums = Array.from({ length: 256 }, () => new BucketDigest());
       const seen = new Set<string>();
+      const found = Array.from({ length: 256 }, (): string[] => []);
       const strays: string[] = [];
       for await (const some of scan(redis, "profile:*")) {
         const fresh = some.filter((id) => !seen.has(id));
-        for (const id of fresh) seen.add(id);
+        for (const id of fresh) {
+          seen.add(id);
+          found[auditBucket(id)]?.push(id);
+        }
         strays.push(...fresh.filter((id) => !isUuid(id)));
         for (const { id, digest, version } of await held(redis, fresh)) sums[auditBucket(id)]?.add(id, digest, version);
       }
       // No event can have written these, so none could take them away.
       for (const chunk of chunks(strays)) await redis.unlink(...chunk.map((id) => `profile:${id}`));
+      walked = found;
       return sums.map((sum) => sum.value());
     },
 
