@@ -6,7 +6,7 @@ import { client, home } from "../lib/system.ts";
 
 const CROWD = 60;
 const operator = { token: client.operatorToken };
-const tag = unique("crowd").replaceAll("_", "-").toLowerCase();
+const tag = unique("crowd").replaceAll("_", "").toLowerCase();
 
 /** The people who are there from the beginning to the end, and whom every answer must show. */
 const crowd: Person[] = [];
