@@ -6,14 +6,16 @@ import { type LatencyResult, latency, populate } from "./latency.ts";
 import { COMPARISON_HEAD, comparisonRow, figure, table } from "./numbers.ts";
 import { benchProjection } from "./projection.ts";
 import { benchRelay } from "./relay.ts";
+import { benchShared } from "./shared.ts";
 
-const USAGE = `npm run bench -- [relay] [projection] [latency] [--quick] [--write]
+const USAGE = `npm run bench -- [relay] [projection] [latency] [shared] [--quick] [--write]
 
-What Quartet does per second beside what its engines can do, and how old its read models are. All parts unless some are named.
-  --quick   fewer events and rounds: under two minutes
+What Quartet does per second beside what its engines can do, how old its read models are, and what one shared PostgreSQL answers
+to the same questions. All parts unless some are named.
+  --quick   fewer events and rounds: about two minutes
   --write   also into docs/bench.md`;
 
-const PARTS = ["relay", "projection", "latency"] as const;
+const PARTS = ["relay", "projection", "latency", "shared"] as const;
 type Part = (typeof PARTS)[number];
 
 interface Plan {
@@ -22,6 +24,7 @@ interface Plan {
   relay: { events: number; rounds: number };
   projection: { people: number; facts: number; rounds: number };
   latency: { people: number; rates: number[]; seconds: number };
+  shared: { people: number; eventsEach: number; times: number };
   /** The whole run is ended after so long, s. */
   most: number;
 }
@@ -31,14 +34,16 @@ const FULL: Plan = {
   relay: { events: 30_000, rounds: 5 },
   projection: { people: 20_000, facts: 80_000, rounds: 5 },
   latency: { people: 6_000, rates: [50, 200], seconds: 25 },
-  most: 355,
+  shared: { people: 50_000, eventsEach: 10, times: 240 },
+  most: 600,
 };
 const QUICK: Plan = {
   budget: { relay: 12, projection: 30 },
   relay: { events: 10_000, rounds: 1 },
   projection: { people: 5_000, facts: 20_000, rounds: 1 },
   latency: { people: 2_000, rates: [50], seconds: 10 },
-  most: 118,
+  shared: { people: 10_000, eventsEach: 5, times: 80 },
+  most: 240,
 };
 
 /** One part's Markdown, and the versions of the engines it met. */
@@ -119,10 +124,35 @@ ${table(["writes asked for", "acknowledged", "visible as", "p50", "p99", "within
   return { text, versions: {} };
 }
 
+async function sharedChapter({ shared: plan }: Plan): Promise<Chapter> {
+  const { answers, versions } = await benchShared(plan);
+  const ms = (value: number) => `${value < 10 ? value.toFixed(2) : figure(value)} ms`;
+  const rows = answers.map(({ question, store, own, shared, asked }) => [
+    question,
+    store,
+    ms(own.p50),
+    ms(own.p99),
+    ms(shared.p50),
+    ms(shared.p99),
+    `**${(shared.p50 / own.p50).toFixed(1)}**`,
+    asked,
+  ]);
+  const text = `## The right database for the job
+
+The same questions of the store that was chosen for each, by the code of its service, and of one PostgreSQL that holds everything (${figure(plan.people)} people,
+${figure(plan.people * plan.eventsEach)} events, 5,000 sessions; 1 GB of buffers, trigram and time indexes, prepared statements). One question at a time, in turns, no other load. A ratio above 1
+is what the chosen store buys, below 1 what it costs. The search engine also checks each hit against erasures that came since the last refresh, and takes words in any field, a phrase and
+a bio into account, which the trigrams do not; the shared database answers as of this very moment, which none of the read models does.
+
+${table(["question", "store", "p50", "p99", "shared PostgreSQL p50", "p99", "ratio of p50", "asked"], rows)}`;
+  return { text, versions };
+}
+
 const CHAPTERS: Record<Part, (plan: Plan) => Promise<Chapter>> = {
   relay: relayChapter,
   projection: projectionChapter,
   latency: latencyChapter,
+  shared: sharedChapter,
 };
 
 /** What the figures were taken on. No names: a machine is its cores and its memory. */
