@@ -85,7 +85,12 @@ async function carryOut(
   } finally {
     clearInterval(watch);
   }
-  if (!caughtUp) return;
+  if (!caughtUp) {
+    // The replica that came to the end deleted the consumer; this one may have made it anew in that moment.
+    if (!signal.aborted && (await plan.current())?.id !== id)
+      await resetConsumer(connection(), plan.stream, plan.consumer);
+    return;
+  }
   await plan.swap(id);
   logger.info({ rebuild: id }, "rebuild: the new place is in use");
   await resetConsumer(connection(), plan.stream, plan.consumer);

@@ -5,6 +5,8 @@ import { H1 } from "./ledger.ts";
 /** The table that is being filled anew, beside `facts`. After the exchange it is the old one, for as long as it takes to drop it. */
 export const NEXT = "facts_next";
 
+const LOCK = "facts_exchange";
+
 const LONG = { timeoutMs: 65_000 } as const;
 
 /** What a table's comment says of the rebuild that made it. It moves with the table when names are exchanged. */
@@ -96,17 +98,32 @@ export async function noteBegun(clickhouse: ClickHouse, id: string): Promise<voi
  * has: older than its retention, purged with a person, or lost by the broker.
  */
 export async function exchange(clickhouse: ClickHouse, id: string): Promise<void> {
-  const { next } = await tableState(clickhouse);
-  if (next?.rebuild !== id) return;
-  await clickhouse.execute(
-    `INSERT INTO ${NEXT} SELECT * FROM facts FINAL
-      WHERE id NOT IN (SELECT id FROM ${NEXT}) AND ${H1} IN (SELECT arrayJoin(h1) FROM ledger FINAL)`,
-    {},
-    { ...LONG, settings: { max_memory_usage: "0" } },
+  await dropOldLock(clickhouse);
+  // Two exchanges would undo each other. Of two who make a table one fails; a lock whose holder was killed is taken away when it is too old.
+  await clickhouse.execute(`CREATE TABLE ${LOCK} (x UInt8) ENGINE = Memory`);
+  try {
+    const { next } = await tableState(clickhouse);
+    if (next?.rebuild !== id) return;
+    await clickhouse.execute(
+      `INSERT INTO ${NEXT} SELECT * FROM facts FINAL
+        WHERE id NOT IN (SELECT id FROM ${NEXT}) AND ${H1} IN (SELECT arrayJoin(h1) FROM ledger FINAL)`,
+      {},
+      { ...LONG, settings: { max_memory_usage: "0" } },
+    );
+    // Still under way until the exchange: whoever is killed in between does this again.
+    await mark(clickhouse, NEXT, { ...next, finishedAt: new Date().toISOString() });
+    await clickhouse.execute(`EXCHANGE TABLES facts AND ${NEXT}`);
+  } finally {
+    await clickhouse.execute(`DROP TABLE IF EXISTS ${LOCK} SYNC`).catch(() => {});
+  }
+}
+
+/** A lock older than any exchange may take. */
+async function dropOldLock(clickhouse: ClickHouse): Promise<void> {
+  const old = await clickhouse.read(
+    `SELECT 1 FROM system.tables WHERE database = currentDatabase() AND name = '${LOCK}' AND metadata_modification_time < now() - 140`,
   );
-  // Still under way until the exchange: whoever is killed in between does this again.
-  await mark(clickhouse, NEXT, { ...next, finishedAt: new Date().toISOString() });
-  await clickhouse.execute(`EXCHANGE TABLES facts AND ${NEXT}`);
+  if (old.length > 0) await clickhouse.execute(`DROP TABLE IF EXISTS ${LOCK} SYNC`);
 }
 
 /** Drops what an exchange, or a start that was killed, has left. */
