@@ -62,7 +62,7 @@ export class Supervisor {
     };
     part.onExit((exit) => restart(exit.signal ?? `exit ${exit.code}`));
     if (part.pid === undefined) restart("during the start");
-    this.#checkAnswers(part, answers);
+    this.#checkAnswers(part, answers, () => restarting);
   }
 
   /** Tries until it runs. Returns the pause to take before the next restart, should that come soon. */
@@ -86,13 +86,16 @@ export class Supervisor {
     }
   }
 
-  /** Restarts a part that lives but has not answered for a minute: it has lost its listener, or hangs. */
-  #checkAnswers(part: Part, answers: () => Promise<boolean>): void {
+  /**
+   * Restarts a part that lives but has not answered for a minute: it has lost its listener, or hangs. One that is starting is left alone: a start has a
+   * deadline of its own, and on a busy machine a Java engine takes longer than a minute.
+   */
+  #checkAnswers(part: Part, answers: () => Promise<boolean>, starting: () => boolean): void {
     let lastAnswer = Date.now();
     let pid = part.pid;
     const check = async () => {
       const identity = part.pid === undefined ? undefined : readPidFile(this.#options.home, part.name);
-      const excused = !identity || isStopped(identity) || part.pid !== pid;
+      const excused = starting() || !identity || isStopped(identity) || part.pid !== pid;
       pid = part.pid;
       if (excused || (await answers())) lastAnswer = Date.now();
       else if (Date.now() - lastAnswer > UNREACHABLE_AFTER_MS && !this.#stopping) {
