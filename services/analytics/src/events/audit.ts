@@ -266,12 +266,17 @@ export async function runFactAudit(
   recent: () => Promise<Date | undefined>,
   { everyMs, logger, signal }: { everyMs: number; logger: Logger; signal: AbortSignal },
 ): Promise<void> {
+  let told = "";
   while (!signal.aborted) {
     try {
       const at = await recent();
       if (!at || Date.now() - at.getTime() >= everyMs / 2) await audit.round();
+      told = "";
     } catch (error) {
-      logger.debug({ err: error }, "the audit of the facts has to wait");
+      // A store that is away says the same for minutes; a mistake has to be told, once.
+      const reason = (error as Error).message;
+      if (reason !== told) logger.warn({ reason }, "the audit of the facts has to wait");
+      told = reason;
     }
     await sleep(everyMs, undefined, { signal }).catch(() => {});
   }
