@@ -186,8 +186,7 @@ export class Session<T> {
 
   /** Decodes one message and puts it where it belongs. */
   #sort(delivery: Delivery, { items, dead, beats }: Bins<T>): void {
-    const { decode, heartbeat, unsafe } = this.#options;
-    if (unsafe?.ackBeforeApply) this.#acks.ack(delivery);
+    const { decode, heartbeat } = this.#options;
     try {
       const event = decode(delivery);
       if (heartbeat && delivery.subject.startsWith(heartbeat.subjectPrefix ?? "heartbeat.")) {
@@ -246,6 +245,7 @@ export class Session<T> {
 
   #received(delivery: Delivery): void {
     this.#runs.add(delivery.consumerSeq);
+    if (this.#options.unsafe?.ackBeforeApply) this.#acks.ack(delivery);
     if (delivery.deliveries > 1) this.#events.redelivered();
   }
 
