@@ -15,8 +15,8 @@ export interface Sighting {
 
 const BUCKET_MS = 100;
 const KEPT_MS = 5000;
-/** Marks kept of one kind in one tenth: enough to follow what a person does by hand, whatever load runs beside it. */
-const MARKS = 4;
+/** Marks kept of one kind in one tenth: enough to follow what a person does by hand, whatever load runs beside it. Tracked events come by the hundred, and have none. */
+const MARKS = 24;
 
 /**
  * The last five seconds of what this process saw of the flow of events, counted by tenths: for whoever draws it. Not a log and not a measure
@@ -38,7 +38,7 @@ export class Activity {
       this.#open.set(key, sighting);
     }
     sighting.n++;
-    if (person && (sighting.some?.length ?? 0) < MARKS) {
+    if (person && kind !== "track" && (sighting.some?.length ?? 0) < MARKS) {
       sighting.some ??= [];
       sighting.some.push([markOf(person), now, ms === null ? null : Math.round(ms)]);
     }

@@ -9,6 +9,7 @@ const spans = {
 };
 let span = "weeks";
 let asked = 0;
+let wasDown = false;
 const pane = $("analytics");
 const funnelSteps = ["visit", "search", "profile.view", "message", "purchase"];
 
@@ -39,6 +40,7 @@ export async function showAnalytics() {
   const label = (at) => (interval === "hour" ? hourName : dayName).format(new Date(at));
   const week = (at) => dayName.format(new Date(at));
   const note = $("analytics-note");
+  attr(note, "data-state", "asking");
   try {
     const [signups, users, events, retention, funnel] = await Promise.all([
       call(`/v1/analytics/signups?${range}&interval=${interval}`, { fresh: true }),
@@ -63,14 +65,14 @@ export async function showAnalytics() {
     );
   } catch (error) {
     if (mine !== asked) return;
-    text(note, error.status === 503 ? "Analytics is down. Everything that does not need it goes on." : error.message);
+    text(note, error.status !== 503 ? error.message : wasDown ? "Analytics is down. Everything that does not need it goes on." : "Analytics did not answer in time. Asking again…");
     attr(note, "data-state", "problem");
   }
 }
 
-let wasDown = false;
 bus.addEventListener("health", ({ detail }) => {
   const down = detail.conditions.clickhouse.state === "down";
-  if (wasDown && !down && !$("panel-analytics").hidden) showAnalytics();
+  const failed = $("analytics-note").dataset.state === "problem";
+  if (!down && (wasDown || failed) && !$("panel-analytics").hidden) showAnalytics();
   wasDown = down;
 });

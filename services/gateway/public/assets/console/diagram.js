@@ -12,7 +12,7 @@ const lossOf = {
   clickhouse: "Analytics is down",
 };
 const catchingUpSeconds = 5;
-const catchingUpMessages = 50;
+const catchingUpMessages = 500;
 const sparkPoints = 120;
 
 /** The points of each wire, for the dots: `hop -> [[x, y], ...]`, made anew when the page changes its shape. */
@@ -131,8 +131,8 @@ function verdict(conditions, status) {
     detail = bad.length < engines.length ? " All else goes on" : "";
     if (detail) detail += waiting > 0 ? `; ${num(waiting)} ${waiting === 1 ? "change waits" : "changes wait"} for it.` : ".";
   } else if (behind.length > 0) {
-    sentence = `${behind.map((engine) => nameOf[engine]).join(" and ")} ${behind.length > 1 ? "are" : "is"} catching up.`;
-    detail = ` ${behind.map((engine) => conditions[engine].why).join(", ")}.`;
+    sentence = `${behind.map((engine) => nameOf[engine]).join(" and ")} ${behind.length > 1 ? "are" : "is"} catching up`;
+    detail = `: ${behind.map((engine) => conditions[engine].why).join(", ")}.`;
   } else {
     sentence = "Everything is up.";
     detail = ` What was written ${age(oldest)} ago is in every store.`;

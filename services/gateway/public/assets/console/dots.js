@@ -4,12 +4,12 @@ import { wires } from "./diagram.js";
 /**
  * The moving dots: one canvas over the diagram. Sightings come counted by tenths of a second; each becomes at most three dots, larger the more
  * events it stands for, and on each wire they keep a distance, so that a thousand events a second cost no more to draw than fifty. Drawn at
- * 30 frames a second, only where something moved, and not at all while nothing moves or nobody looks.
+ * 24 frames a second, only where something moved, and not at all while nothing moves or nobody looks.
  */
 const gapPx = 15;
 /** A dot that would have to wait longer than this for its turn is left out. */
 const patienceMs = 350;
-const frameMs = 33;
+const frameMs = 41;
 const travelMs = 850;
 /** A sighting is shown this long after it happened: by then the others that belong to it have been heard of too, and are shown in order. */
 const delayMs = 900;

@@ -51,14 +51,15 @@ function draw(answer) {
   const { user, presence, activity, similar, missing } = answer.body;
   const card = (title, from, lost, ...content) =>
     el("section", { class: "part", "data-state": lost ? "down" : "up" }, el("h3", {}, title, " ", el("small", {}, from)), lost ? el("p", { class: "missing" }, missingWords[lost]) : content);
+  const fresh = freshnessOf(answer, $("wait").checked);
   const lost = (name) => (missing.includes(name) ? name : null);
   const hidden = el("p", { class: "note" }, "Only for the person, or an operator.");
   const names = Object.entries(activity?.byName ?? {}).sort((a, b) => b[1] - a[1]).slice(0, 5);
   dialog.replaceChildren(
     el("h2", { id: "person-name" }, user?.displayName ?? "Somebody", user && el("small", {}, ` @${user.handle}`)),
-    el("p", { class: "note", "data-state": answer.headers.get("Quartet-Freshness") === "stale" ? "stale" : "fresh" }, missing.length > 0 ? `Put together without ${missing.join(" and ")}. ` : "Put together from four services. ", freshnessOf(answer, $("wait").checked).sentence),
+    el("p", { class: "note", "data-state": missing.length > 0 || fresh.stale ? "stale" : "fresh" }, missing.length > 0 ? `Put together without ${missing.join(" and ")}.` : `Put together from four services. ${fresh.sentence}`),
     el("div", { class: "parts" },
-      card("Profile", "PostgreSQL", lost("user"), user && el("p", {}, user.bio || "Says nothing about themselves."), user && el("p", { class: "note" }, [user.country, ...user.tags].filter(Boolean).join(" · "), ` since ${when(user.createdAt)}, revision ${num(user.revision)}`)),
+      card("Profile", "PostgreSQL", lost("user"), user && el("p", {}, user.bio || "Says nothing about themselves."), user && el("p", { class: "note" }, [user.country, ...user.tags].filter(Boolean).join(" · "), `, since ${when(user.createdAt)}, revision ${num(user.revision)}`)),
       card("Presence", "Redis", lost("session"), presence ? el("p", {}, el("strong", {}, num(presence.activeSessions)), ` active ${presence.activeSessions === 1 ? "session" : "sessions"}, last seen ${when(presence.lastSeenAt)}`) : hidden),
       card("Activity", "ClickHouse", lost("analytics"), activity ? el("p", {}, el("strong", {}, num(activity.events)), ` events, the last ${when(activity.lastEventAt)}`) : hidden, names.length > 0 && el("p", { class: "note" }, names.map(([name, n]) => `${name} ${num(n)}`).join(" · "))),
       card("Similar people", "Elasticsearch", lost("search"), (similar ?? []).length > 0 ? el("ul", { class: "similar" }, similar.map((other) => el("li", {}, el("button", { type: "button", class: "link", onclick: () => {

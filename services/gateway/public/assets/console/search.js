@@ -11,6 +11,7 @@ const limit = 8;
 let running;
 let suggesting;
 let active = -1;
+let wasDown = false;
 
 wait.addEventListener("change", run);
 $("search").addEventListener("submit", (event) => {
@@ -74,6 +75,7 @@ async function suggest() {
 async function run() {
   running?.abort();
   running = new AbortController();
+  attr($("freshness"), "data-state", "asking");
   const query = new URLSearchParams({ q: input.value, limit: String(limit) });
   for (const [name, value] of Object.entries(chosen)) if (value) query.set(name, value);
   try {
@@ -84,7 +86,7 @@ async function run() {
     $("hits").replaceChildren(...answer.body.hits.map(hit));
   } catch (error) {
     if (error.name === "AbortError") return;
-    note(error.status === 503 ? "Search is down. Everything that does not need it goes on." : error.message, "problem");
+    note(error.status !== 503 ? error.message : wasDown ? "Search is down. Everything that does not need it goes on." : "Search did not answer in time. Asking again…", "problem");
   }
 }
 
@@ -117,7 +119,6 @@ bus.addEventListener("me", () => {
   if (!me.user) input.value = "";
   if (last.write || me.user === null) run();
 });
-let wasDown = false;
 bus.addEventListener("health", ({ detail }) => {
   const down = detail.conditions.elasticsearch.state === "down";
   // it was away, or too busy to answer in time: asked again as soon as it is there

@@ -8,6 +8,7 @@ const ways = {
 };
 const sourceName = { postgres: "PostgreSQL", redis: "Redis" };
 
+const unseenMs = 15_000;
 let write;
 
 /** The mark of the person whose last write is followed, while it is under way. */
@@ -18,6 +19,15 @@ export function followed() {
 bus.addEventListener("write", ({ detail: { user, what, source = "postgres", at } }) => {
   write = { mark: markOf(user), what, source, since: at, commit: null, seen: {} };
   show();
+});
+
+const engineOf = { JetStream: "nats", Redis: "redis", Elasticsearch: "elasticsearch", ClickHouse: "clickhouse" };
+/** A store that is up and not behind has the write by now, whether it was seen on its way or not. */
+bus.addEventListener("health", ({ detail: { conditions } }) => {
+  if (!write || Date.now() - write.since < unseenMs) return;
+  const late = ways[write.source].filter(([hop, name]) => !(hop in write.seen) && conditions[engineOf[name]].state === "up");
+  for (const [hop] of late) write.seen[hop] = null;
+  if (late.length > 0) show();
 });
 
 /** Looks for the followed write among what was seen. */
@@ -46,7 +56,7 @@ function show() {
     step(sourceName[source], "committed", "up"),
     ...ways[source].map(([hop, name]) => {
       if (seen[hop] === undefined) return step(name, "on its way", "wait");
-      return step(name, commit === null ? "has it" : `after ${ms(seen[hop] - commit)}`, "up");
+      return step(name, commit === null || seen[hop] === null ? "has it" : `after ${ms(seen[hop] - commit)}`, "up");
     }),
   );
 }
