@@ -83,7 +83,7 @@ process.on("exit", () => {
   for (const child of living) child.kill("SIGKILL");
 });
 
-/** Starts a Prometheus that scrapes the targets (job to `host:port`) every second, and evaluates these rule files as often. */
+/** Starts a Prometheus that scrapes the targets (job to `host:port`) every two seconds, and evaluates these rule files every second. */
 export async function startPrometheus(
   { prometheus }: Tools,
   targets: Record<string, string>,
@@ -96,7 +96,7 @@ export async function startPrometheus(
     static_configs: [{ targets: [target] }],
   }));
   const config = {
-    global: { scrape_interval: "1s", scrape_timeout: "1s", evaluation_interval: "1s" },
+    global: { scrape_interval: "2s", scrape_timeout: "2s", evaluation_interval: "1s" },
     rule_files: [join(folder, "*.rules")],
     scrape_configs: jobs,
   };
