@@ -117,4 +117,5 @@ async function openTarget(
   return startPrivateSystem(say);
 }
 
-process.exitCode = await main();
+// Nothing that is still open may keep it.
+process.exit(await main());

@@ -119,7 +119,7 @@ async function launch(env: NodeJS.ProcessEnv): Promise<ChildProcess> {
 }
 
 async function stop(launcher: ChildProcess): Promise<void> {
-  if (launcher.exitCode !== null) return;
+  if (launcher.exitCode !== null || launcher.signalCode !== null) return;
   launcher.kill("SIGINT");
   const timer = setTimeout(() => launcher.kill("SIGKILL"), STOP_MS);
   await once(launcher, "exit");
