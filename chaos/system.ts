@@ -51,13 +51,13 @@ export async function startPrivateSystem(say: (line: string) => void): Promise<T
     QUARTET_PROJECTORS: "2",
     PORT: String(port),
   };
-  let launcher = await launch(env);
+  let launcher = await launchAgain(env);
   const injector = new LocalInjector({
     home,
     wires,
     restart: async () => {
       await stop(launcher);
-      launcher = await launch(env);
+      launcher = await launchAgain(env);
     },
   });
   say(`a private system runs at http://127.0.0.1:${port}`);
@@ -89,6 +89,17 @@ export function runningSystem(home: string): Target {
     logs: join(home, "logs"),
     close: async () => {},
   };
+}
+
+/** A random port may be taken by another system that starts at the same time: other ports, then. */
+async function launchAgain(env: NodeJS.ProcessEnv): Promise<ChildProcess> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await launch(env);
+    } catch (error) {
+      if (attempt === 3 || !/EADDRINUSE|is taken/.test(String(error))) throw error;
+    }
+  }
 }
 
 async function launch(env: NodeJS.ProcessEnv): Promise<ChildProcess> {
