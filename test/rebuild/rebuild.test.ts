@@ -124,7 +124,9 @@ describe.skipIf(!home)("a rebuild under load", () => {
         expect(found.body.hits[0]).toMatchObject({ id: last.person.id, bio: last.bio });
       }
       for (const { person } of made.filter(({ erased }) => erased).slice(0, 5)) {
-        expect((await client.get(`/v1/search?q=${person.handle}`)).body.total).toBe(0);
+        // The handles of others may be close enough to be found by it.
+        const { body } = await client.get(`/v1/search?q=${person.handle}`);
+        expect(body.hits.map((hit: { id: string }) => hit.id)).not.toContain(person.id);
       }
     },
     300_000,
