@@ -215,6 +215,14 @@ describe("the console", () => {
     await allUp();
   });
 
+  it("audits the stores, and fills one anew while it serves", async () => {
+    await page.click("#audit");
+    await page.waitForSelector('#said:has-text("Every derived store equals the truth")');
+    await act("elasticsearch", "rebuild");
+    await page.waitForSelector('#said:has-text("Elasticsearch is filled anew")');
+    expect(await stateOf("elasticsearch")).not.toBe("down");
+  });
+
   it("shows a load of 200 events a second with little work", async () => {
     const session = await context.newCDPSession(page);
     await session.send("Performance.enable", { timeDomain: "threadTicks" });

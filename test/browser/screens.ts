@@ -26,7 +26,7 @@ try {
   await sleep(15_000);
   await page.click("#try-sign-up");
   await page.waitForSelector("#edit");
-  await page.waitForFunction("document.querySelectorAll('#trail li[data-state=up]').length === 5");
+  await page.waitForSelector("#trail:not([hidden]):not(:has(li[data-state=wait]))");
   await page.fill("#q", "an");
   await page.waitForSelector("#hits li");
   await page.locator("#edit [name=displayName]").focus();

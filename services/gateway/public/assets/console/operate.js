@@ -30,7 +30,6 @@ export function setUp(about, changed) {
   unlock.hidden = about.console === "off";
   const show = () => {
     text(unlock, key() ? "Lock" : "Unlock actions");
-    document.body.dataset.acts = key() && local ? "yes" : "no";
     buildActs();
     buildTry();
   };
@@ -131,10 +130,10 @@ function buildTry() {
       button("Run demo load", { id: "load" }, () => load(20)),
       button("200 events/s", { id: "load-200" }, () => load(200)),
       button("Stop load", { id: "load-stop", hidden: true }, () => act("DELETE", "/v1/console/load")),
-      button("Audit the stores", { id: "audit" }, audit),
       button("Bring in 200 people", { id: "seed" }, () => act("POST", "/v1/console/seed", { users: 200 }, "200 people are in, with eight weeks behind them.")),
     );
   }
+  if (key()) acts.push(button("Audit the stores", { id: "audit" }, audit));
   $("try").replaceChildren(...acts);
 }
 
