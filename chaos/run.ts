@@ -56,6 +56,8 @@ export interface RunResult {
   matrixVerdict: Verdict;
   samples: Sample[];
   passed: boolean;
+  /** Availability and lateness were measured and not judged. */
+  patient: boolean;
 }
 
 export interface RunOptions {
@@ -123,6 +125,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
     matrixVerdict,
     samples,
     passed: !bad && matrixVerdict.violations.length === 0,
+    patient: options.patient,
   };
 
   async function runOne(experiment: Experiment): Promise<ExperimentResult> {

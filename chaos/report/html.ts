@@ -8,15 +8,23 @@ export function toHtml(result: RunResult, timelines: ReadonlyMap<string, Timelin
   const held = result.experiments.filter((e) => !e.skipped && isGood(e)).length;
   const ran = result.experiments.filter((e) => !e.skipped).length;
   const command = `npm run chaos -- ${result.suite === "quick" ? "--quick " : ""}--seed ${result.seed}`;
+  const verdict = !result.passed
+    ? "Not every invariant held"
+    : result.patient
+      ? "Every invariant about the data held"
+      : "Every invariant held";
+  const patience = result.patient
+    ? ` The machine did other work meanwhile: what the clock decides (availability, lateness) was measured and <b>not judged</b>; it is marked ~.`
+    : "";
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Quartet under fire: ${result.passed ? "everything held" : "something broke"}</title>
 <style>${STYLE}</style></head><body><main>
 <header>
-<p class="verdict ${result.passed ? "good" : "bad"}">${result.passed ? "Every invariant held" : "Not every invariant held"}</p>
+<p class="verdict ${result.passed ? "good" : "bad"}">${verdict}</p>
 <h1>Quartet under fire</h1>
 <p class="lead">${held} of ${ran} experiments held. ${result.requests.toLocaleString("en")} requests by concurrent clients, ${result.users.toLocaleString("en")} people,
-${Math.round(result.seconds / 6) / 10} minutes, ${escapeHtml(result.startedAt.slice(0, 16).replace("T", " "))} UTC. Same experiments again: <code>${command}</code></p>
+${Math.round(result.seconds / 6) / 10} minutes, ${escapeHtml(result.startedAt.slice(0, 16).replace("T", " "))} UTC. Same experiments again: <code>${command}</code>.${patience}</p>
 </header>
 ${summary(result)}
 <h2>What answers without which store</h2>
@@ -35,20 +43,26 @@ ${result.experiments.map((e) => experiment(e, timelines.get(e.name))).join("\n")
 const isGood = (e: ExperimentResult): boolean => !e.error && e.verdicts.every((v) => v.violations.length === 0);
 
 function summary(result: RunResult): string {
-  const names = new Map<string, { says: string; checked: number; bad: number }>();
+  const names = new Map<string, { says: string; checked: number; bad: number; notJudged: number }>();
   for (const { verdicts } of result.experiments) {
     for (const verdict of verdicts) {
-      const entry = names.get(verdict.invariant) ?? { says: verdict.says, checked: 0, bad: 0 };
+      const entry = names.get(verdict.invariant) ?? { says: verdict.says, checked: 0, bad: 0, notJudged: 0 };
       entry.checked += verdict.checked;
       entry.bad += verdict.violations.length;
+      entry.notJudged += verdict.notJudged?.length ?? 0;
       names.set(verdict.invariant, entry);
     }
   }
   const m = result.matrixVerdict;
-  names.set(m.invariant, { says: m.says, checked: m.checked, bad: m.violations.length });
+  names.set(m.invariant, {
+    says: m.says,
+    checked: m.checked,
+    bad: m.violations.length,
+    notJudged: m.notJudged?.length ?? 0,
+  });
   const rows = [...names].map(
-    ([name, { says, checked, bad }]) =>
-      `<tr><td>${mark(bad === 0)}</td><td><b>${name}</b><br><span class="says">${escapeHtml(says)}</span></td><td class="n">${checked.toLocaleString("en")}</td><td class="n">${bad}</td></tr>`,
+    ([name, { says, checked, bad, notJudged }]) =>
+      `<tr><td>${mark(bad === 0, notJudged)}</td><td><b>${name}</b><br><span class="says">${escapeHtml(says)}</span></td><td class="n">${checked.toLocaleString("en")}</td><td class="n">${bad}${notJudged ? `<br><span class="says">${notJudged} not judged</span>` : ""}</td></tr>`,
   );
   return `<h2>Invariants</h2><div class="wide"><table><thead><tr><th></th><th>what must hold</th><th class="n">compared</th><th class="n">violations</th></tr></thead><tbody>${rows.join("")}</tbody></table></div>`;
 }
@@ -88,8 +102,10 @@ function experiment(e: ExperimentResult, timeline: Timeline | undefined): string
     : "";
   const verdicts = e.verdicts
     .map((v) => {
-      const list = v.violations.map((text) => `<li>${escapeHtml(text)}</li>`).join("");
-      return `<li>${mark(v.violations.length === 0)} <b>${v.invariant}</b> <span class="says">${v.checked.toLocaleString("en")} compared</span>${list ? `<ul>${list}</ul>` : ""}</li>`;
+      const list = [...v.violations, ...(v.notJudged ?? []).map((text) => `not judged: ${text}`)]
+        .map((text) => `<li>${escapeHtml(text)}</li>`)
+        .join("");
+      return `<li>${mark(v.violations.length === 0, v.notJudged?.length)} <b>${v.invariant}</b> <span class="says">${v.checked.toLocaleString("en")} compared</span>${list ? `<ul>${list}</ul>` : ""}</li>`;
     })
     .join("");
   const error = e.error ? `<pre>${escapeHtml(e.error)}</pre>` : "";
@@ -126,7 +142,10 @@ ${chart(
 <details><summary>by endpoint</summary><div class="wide"><table><thead><tr><th>endpoint</th><th class="n" colspan="2">requests/s<br>steady, broken</th><th class="n" colspan="2">median of the answered, ms<br>steady, broken</th><th class="n" colspan="2">p99, ms<br>steady, broken</th><th class="n">answered while broken</th></tr></thead><tbody>${rows.join("")}</tbody></table></div></details>`;
 }
 
-const mark = (good: boolean): string => `<span class="mark ${good ? "good" : "bad"}">${good ? "✓" : "✗"}</span>`;
+const mark = (good: boolean, notJudged = 0): string =>
+  good && notJudged > 0
+    ? '<span class="mark open">~</span>'
+    : `<span class="mark ${good ? "good" : "bad"}">${good ? "✓" : "✗"}</span>`;
 const seconds = (value: number): string => `${(value / 1000).toFixed(1)} s`;
 const ms = (value: number | null): string => (value === null ? "–" : String(Math.round(value)));
 const percent = (value: number): string => `${(value * 100).toFixed(value === 1 || value === 0 ? 0 : 1)} %`;
@@ -146,7 +165,7 @@ main{max-width:1080px;margin:0 auto;padding:2rem 1.25rem 4rem}h1{font-size:2rem;
 .verdict.good{background:#12805c}.verdict.bad{background:#c2361b}.says{color:var(--dim);font-weight:400}
 table{border-collapse:collapse;width:100%;background:var(--card);font-size:.9rem}th,td{padding:.35rem .6rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
 thead th{color:var(--dim);font-weight:600;font-size:.8rem}.n{text-align:right;font-variant-numeric:tabular-nums}.wide{overflow-x:auto}
-code{font:0.86em ui-monospace,monospace}.mark{font-weight:700}.mark.good{color:var(--good)}.mark.bad{color:var(--bad)}
+code{font:0.86em ui-monospace,monospace}.mark{font-weight:700}.mark.good{color:var(--good)}.mark.bad{color:var(--bad)}.mark.open{color:var(--dim)}
 .matrix th[scope]{font-weight:400;white-space:nowrap}.level{display:block;padding:.05rem .5rem;border-radius:.3rem;text-align:center}
 .l-full{background:color-mix(in srgb,var(--full) 35%,transparent)}.l-degraded{background:color-mix(in srgb,var(--degraded) 45%,transparent)}
 .l-503{background:color-mix(in srgb,var(--refusing) 45%,transparent)}.l-mixed{background:var(--failing);color:#fff}.l-none{color:var(--dim)}

@@ -41,7 +41,8 @@ export function availabilityPage(matrix: Matrix, run: Pick<RunResult, "startedAt
 
 Measured by \`npm run chaos -- --write\` (${run.suite}, seed ${run.seed}, ${run.startedAt.slice(0, 10)}) and compared with what
 [chaos/availability.ts](../chaos/availability.ts) declares: a difference fails the run. A column is what each endpoint did while that one store was killed,
-frozen or cut off, from 1.2 s after the fault (until then a circuit breaker may still be finding out).
+frozen or cut off, from 1.2 s after the fault (until then a circuit breaker may still be finding out). "Not measured": that run asked too seldom there, or its machine
+was too busy to tell.
 
 | endpoint | ${STORES.join(" | ")} |
 |---|${STORES.map(() => "---|").join("")}

@@ -9,7 +9,7 @@ export interface Person {
   id: string;
   handle: string;
   password: string;
-  /** The newest revision known; undefined after an unknown outcome, until it is read again. */
+  /** The newest revision known; undefined when another one turned out to be there, until it is read again. */
   revision: number | undefined;
   /** A token of theirs that is not revoked by the workload, and its session. */
   session?: Session;
@@ -116,7 +116,10 @@ export class Actions {
     if (answer.status === 200) {
       person.revision = revision;
       person.consistency = answer.consistency;
-    } else if (answer.outcome === "unknown" || answer.status === 412) person.revision = undefined;
+    } else if (answer.status === 412) {
+      // An earlier change whose answer was lost was made after all. (While its outcome is unknown the same revision is tried again: one of the two makes it.)
+      person.revision = undefined;
+    }
     return answer;
   }
 
