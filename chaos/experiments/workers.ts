@@ -1,10 +1,11 @@
-import { WORKERS, type WorkerPart } from "../inject/injector.ts";
+import { type Part, WORKERS, type WorkerPart } from "../inject/injector.ts";
 import type { Experiment } from "./experiment.ts";
 
 const killed = (part: WorkerPart): Experiment => ({
   name: `${part}-killed`,
   hypothesis: `The ${part} is killed twice in the middle of its work: no endpoint notices, and what it had in hand is done once.`,
   away: [],
+  needs: [{ what: "alone", part }],
   holdMs: 3_000,
   inject: async ({ injector, wait, random }) => {
     await injector.kill(part);
@@ -18,7 +19,10 @@ const frozen = (part: WorkerPart): Experiment => ({
   name: `${part}-frozen`,
   hypothesis: `The ${part} hangs and comes back: no endpoint notices; what it believes from before does no harm.`,
   away: [],
-  needs: [{ what: "freeze", part }],
+  needs: [
+    { what: "alone", part },
+    { what: "freeze", part },
+  ],
   holdMs: 6_000,
   inject: ({ injector }) => injector.freeze(part),
   heal: ({ injector }) => injector.revive(part),
@@ -55,17 +59,20 @@ export const projectorThawedLate: Experiment = {
 /** A derived store is down, and the projector that has already been given what it cannot write is killed. */
 export const projectorKilledWithStore = (store: "elasticsearch" | "clickhouse"): Experiment => {
   const part = store === "elasticsearch" ? "search-projector" : "analytics-projector";
-  const other = `${part}-2` as const;
+  const other: Part = `${part}-2`;
+  const both: Part[] = [part, other];
   return {
     name: `${store}-and-projector-killed`,
     hypothesis: `${store} is killed, and its projectors with the messages they could not write: they are delivered again, none is lost.`,
     away: [store],
     measures: true,
+    needs: [{ what: "alone", part }],
     holdMs: 3_000,
     inject: async ({ injector, wait }) => {
       await injector.kill(store, { hold: true });
       await wait(2_500);
-      await Promise.all([injector.kill(part), injector.kill(other)]);
+      // In a cluster all pods of the Deployment go with the first.
+      await Promise.all((injector.kind === "local" ? both : both.slice(0, 1)).map((p) => injector.kill(p)));
     },
     heal: ({ injector }) => injector.revive(store),
   };

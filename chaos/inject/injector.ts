@@ -15,7 +15,8 @@ export const APIS = ["user", "session", "analytics", "search", "gateway"] as con
 export type Part = Store | WorkerPart | (typeof REPLICAS)[number] | (typeof APIS)[number];
 
 /** What an injector may be unable to do where it stands. */
-export type Capability = "freeze" | "cut" | "slow" | "rewind" | "restart-all" | "delete-consumer";
+/** `alone`: the part can be broken without another that shares its process. */
+export type Capability = "alone" | "freeze" | "cut" | "slow" | "rewind" | "restart-all" | "delete-consumer";
 
 /** Does harm to a running system and mends it: one implementation for local processes, one for Kubernetes. Everything it does can be mended. */
 export interface Injector {

@@ -37,6 +37,9 @@ export class KubernetesInjector implements Injector {
     if (what === "slow") return "a pod under the restricted profile may not shape traffic";
     if (what === "rewind") return "the volume of a pod is not put back behind the cluster's back";
     if (what === "delete-consumer") return "NATS's own pod has no client to delete a consumer with";
+    if (part && WORKERS.includes(part as never) && (await this.#sharesItsPod(part))) {
+      return `${part} is no Deployment of its own (mode: split in the chart's values makes it one)`;
+    }
     if (part && REPLICAS.includes(part as never)) return `${part}: a Deployment's pods have no names of their own`;
     if (what === "cut") {
       this.#enforced ??= await this.#isEnforced();
@@ -56,6 +59,13 @@ export class KubernetesInjector implements Injector {
     if (STORES.includes(part as Store)) return `quartet/store=${CHART_OF[part as Store]}`;
     const [service, role = "api"] = part.split("-");
     return `quartet/service=${service},app.kubernetes.io/component in (${role},all)`;
+  }
+
+  async #sharesItsPod(part: Part): Promise<boolean> {
+    const [service, role] = part.split("-");
+    const labels = `app.kubernetes.io/name=${service},app.kubernetes.io/component=${role}`;
+    const { items } = await this.#kubectl.json<{ items: unknown[] }>("get", "deployments", "-l", labels);
+    return items.length === 0;
   }
 
   #podOf(part: Part): Promise<string> {
