@@ -158,6 +158,8 @@ export async function erase(client: Client, names: IndexNames, id: string, versi
   const { next, retired } = await indexState(client, names);
   if (next && !(await eraseIn(client, { ...names, users: names.next }, id, version))) return false;
   if (retired.length > 0) {
+    // Nothing may be written there since it was replaced; an erasure must.
+    await client.indices.putSettings({ index: retired, settings: { "index.blocks.write": null } }, { ignore: [404] });
     const query = { ids: { values: [id] } };
     await client.deleteByQuery({ index: retired, query, refresh: true, conflicts: "proceed" }, { ignore: [404] });
   }
