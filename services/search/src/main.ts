@@ -103,8 +103,9 @@ await runProcess({
           refresh: () => refresh(slow, names),
           async writeWatermark(source, at) {
             // An index that was made anew a moment ago is not yet what the stream's consumer has filled.
-            if (!(await replayState(slow, names)).replayed) throw new StoreAway("the index is new");
-            await writeWatermark(slow, names, source, at);
+            const { replayed, since } = await replayState(slow, names);
+            if (!replayed) throw new StoreAway("the index is new");
+            if (at.getTime() > since) await writeWatermark(slow, names, source, at);
           },
           ping: async () => void (await countLiving(slow, names)),
         },

@@ -55,6 +55,8 @@ export function isElasticsearchFault(error: unknown): boolean {
   if (error instanceof HttpProblem || isSnapshotGone(error)) return false;
   if (error instanceof TypeError || error instanceof RangeError) return false;
   const status = statusOf(error);
+  // Nothing may be written: a full disk, or the moment in which an index is replaced.
+  if (status === 403 && String(error).includes("cluster_block_exception")) return true;
   return status === undefined || status === 429 || status >= 500 || status === 401 || isIndexMissing(error);
 }
 

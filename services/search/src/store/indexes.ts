@@ -46,6 +46,10 @@ const properties: Record<string, estypes.MappingProperty> = {
   note: { type: "object", enabled: false },
 };
 
+const SETTLE_MS = 300;
+/** As far as the clocks of a source and of this service may be apart. */
+const CLOCKS_DIFFER_MS = 1_000;
+
 export interface IndexOptions {
   names: IndexNames;
   replicas: number;
@@ -65,6 +69,8 @@ export async function ensureIndexes(client: Client, options: IndexOptions): Prom
     if (!live.some(isOurs) && !(next && isOurs(next))) await startRebuild(client, options);
     return false;
   }
+  // Readers remember a watermark for a moment: that of a lost index must be forgotten before there is an empty one to say it of.
+  await sleep(SETTLE_MS);
   const index = `${names.users}-v${VERSION}`;
   const made = await create(client, index, { ...bodyOf(options, {}), aliases: { [names.users]: {} } });
   if (!made) await dropNameless(client, names, index);
@@ -144,6 +150,8 @@ export async function startRebuild(client: Client, options: IndexOptions): Promi
 interface Meta {
   /** Its stream has been begun from the start. */
   replayed?: boolean;
+  /** When. */
+  replayedAt?: string;
   /** The rebuild that made it. */
   rebuild?: { id: string; startedAt: string; finishedAt?: string };
 }
@@ -197,6 +205,17 @@ export async function swapIndexes(client: Client, names: IndexNames, id: string)
   });
 }
 
+/** Resolves when nothing is being written to the index in use, and nothing will be. */
+export async function blockWrites(client: Client, names: IndexNames): Promise<void> {
+  const { live } = await indexState(client, names);
+  for (const index of live) await client.indices.addBlock({ index, block: "write" });
+}
+
+export async function allowWrites(client: Client, names: IndexNames): Promise<void> {
+  const { live } = await indexState(client, names);
+  for (const index of live) await client.indices.putSettings({ index, settings: { "index.blocks.write": null } });
+}
+
 /** Deletes indexes that were replaced, once nobody turns the pages of a result in them any more. */
 export async function dropRetired(client: Client, names: IndexNames): Promise<void> {
   const { live, retired } = await indexState(client, names);
@@ -232,14 +251,22 @@ export async function removeIndexes(client: Client, names: IndexNames): Promise<
   if (index.length > 0) await client.indices.delete({ index });
 }
 
-/** The index behind the alias, and whether the stream has been replayed into it from the start. */
-export async function replayState(client: Client, names: IndexNames): Promise<{ index: string; replayed: boolean }> {
+/**
+ * The index behind the alias, whether the stream has been replayed into it from the start, and from when on a watermark speaks of that index (ms since
+ * 1970): one of before may have been proved of a predecessor.
+ */
+export async function replayState(
+  client: Client,
+  names: IndexNames,
+): Promise<{ index: string; replayed: boolean; since: number }> {
   const found = Object.entries(await client.indices.getMapping({ index: names.users }))[0];
   if (!found) throw new Error(`no index behind ${names.users}`);
-  return { index: found[0], replayed: found[1].mappings._meta?.replayed === true };
+  const meta = (found[1].mappings._meta ?? {}) as Meta;
+  const since = meta.replayedAt ? Date.parse(meta.replayedAt) + CLOCKS_DIFFER_MS : 0;
+  return { index: found[0], replayed: meta.replayed === true, since };
 }
 
 /** Notes in the index itself that its replay has begun: a wiped index has no such note. */
 export async function noteReplay(client: Client, index: string): Promise<void> {
-  await writeMeta(client, index, { replayed: true });
+  await writeMeta(client, index, { replayed: true, replayedAt: new Date().toISOString() });
 }

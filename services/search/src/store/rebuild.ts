@@ -1,6 +1,8 @@
 import type { Client } from "@elastic/elasticsearch";
 import type { Source, UserEvent } from "@quartet/contracts";
 import {
+  allowWrites,
+  blockWrites,
   dropRetired,
   type IndexOptions,
   noteReplay,
@@ -26,6 +28,7 @@ export interface SearchRebuild {
 export function createSearchRebuild(client: Client, options: IndexOptions): SearchRebuild {
   const { names } = options;
   const next = { ...names, users: names.next };
+  let unblocked = false;
   return {
     start: () => startRebuild(client, options),
     marks: () => rebuildMarks(client, names),
@@ -40,10 +43,22 @@ export function createSearchRebuild(client: Client, options: IndexOptions): Sear
       // It holds whatever the other one does, so what is said of that can be said of it: as-of does not go back.
       const said = await readWatermark(client, names, "user");
       if (said) await writeWatermark(client, next, "user", new Date(said));
-      await refresh(client, next);
-      await swapIndexes(client, names, id);
-      await refresh(client, names);
+      // What can be found in the old index has to be found in the new one from its first moment: so nothing is written to the old one any more when the
+      // new one is refreshed. Writers try again until the names have changed, some milliseconds later.
+      await blockWrites(client, names);
+      try {
+        await refresh(client, next);
+        await swapIndexes(client, names, id);
+      } catch (error) {
+        await allowWrites(client, names).catch(() => {});
+        throw error;
+      }
     },
-    cleanUp: () => dropRetired(client, names),
+    async cleanUp() {
+      // Of a process that was killed in the middle of a swap that cannot be gone on with.
+      if (!unblocked) await allowWrites(client, names);
+      unblocked = true;
+      await dropRetired(client, names);
+    },
   };
 }

@@ -61,7 +61,8 @@ export function faults(shared: Shared) {
     await seen(shared.service, ...many, gone);
     await shared.world.beat();
     const before = (await shared.service.get("/v1/search?limit=1")).body.total as number;
-    await shared.world.admin.indices.delete({ index: "t-users-v2" });
+    const used = Object.keys(await shared.world.admin.indices.getAlias({ name: "t-users" }));
+    await shared.world.admin.indices.delete({ index: used });
     const stop = new AbortController();
     const beating = (async () => {
       while (!stop.signal.aborted) {
