@@ -133,7 +133,7 @@ export function pod(
   o: { uid?: number; labels?: Obj; volumes?: Obj[] } = {},
 ): string {
   const { volumeMounts = [], ...rest } = container;
-  return stringify({
+  const manifest = {
     apiVersion: "v1",
     kind: "Pod",
     metadata: { name, namespace, labels: o.labels ?? {} },
@@ -159,7 +159,9 @@ export function pod(
       ],
       volumes: [{ name: "tmp", emptyDir: {} }, ...(o.volumes ?? [])],
     },
-  });
+  };
+  // As kubectl reads it: there a bare `yes` is a truth value.
+  return stringify(manifest, { version: "1.1" });
 }
 
 /** Pods by a selector, those that are ending left out. */
