@@ -1,11 +1,11 @@
 import { defineConfig } from "vitest/config";
 import { closingLine } from "./test/lib/closing-line.ts";
 
-/** Packages and services, each against a real engine of its own. Two files at a time: most of them wait for something most of the time. */
+/** Packages and services, each against the real engine it uses. One file after another: two cores must carry five engines. */
 export default defineConfig({
   test: {
     include: ["chaos/test/**/*.test.ts", "packages/*/test/**/*.test.ts", "services/*/test/**/*.test.ts"],
-    maxWorkers: 2,
+    fileParallelism: false,
     testTimeout: 60_000,
     hookTimeout: 480_000,
     teardownTimeout: 30_000,
