@@ -5,7 +5,7 @@ import { closingLine } from "./test/lib/closing-line.ts";
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    exclude: ["test/cluster/**", "test/chaos/**", "**/node_modules/**"],
+    exclude: ["test/cluster/**", "test/chaos/**", "test/rebuild/**", "**/node_modules/**"],
     globalSetup: ["test/lib/setup.ts"],
     fileParallelism: false,
     testTimeout: 120_000,
