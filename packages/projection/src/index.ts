@@ -16,7 +16,7 @@ export { pacer } from "./pace.ts";
 export { DEAD as DEAD_LETTER_HEADERS } from "./parking.ts";
 export { createProjector } from "./projector.ts";
 export { readStream } from "./read.ts";
-export { followRebuilds, type RebuildPlan, type RebuildUnderWay, replayProgress } from "./rebuild.ts";
+export { followRebuilds, passOver, type RebuildPlan, type RebuildUnderWay, replayProgress } from "./rebuild.ts";
 export type {
   DeadLetterOptions,
   HeartbeatOptions,

@@ -11,6 +11,7 @@ import {
   type HeldRow,
   RANGE,
   type RangeSummary,
+  rangeOf,
   readLedger,
   removeRows,
   summarise,
@@ -138,13 +139,10 @@ export function createFactAudit(
       seen = await check(view, stream, from, to, upto);
       const drift = seen.differences.filter((d) => before.has(`${d.kind}:${d.id}:${d.ver}`));
       // What was not there before is for the next round.
-      if (drift.length < seen.differences.length) {
-        note(finding, drift);
-        await mend(clickhouse, drift);
-        return;
-      }
+      const more = drift.length < seen.differences.length;
       note(finding, drift);
       await mend(clickhouse, drift);
+      if (more) return;
       if (drift.length > 0)
         logger.warn({ stream, from, to, ...countKinds(drift) }, "drift of facts: mended from the stream");
     }
@@ -281,8 +279,6 @@ export async function runFactAudit(
     await sleep(everyMs, undefined, { signal }).catch(() => {});
   }
 }
-
-const rangeOf = (seq: number) => Math.floor((seq - 1) / RANGE);
 
 function sealedIn(ledger: RangeSummary[], stream: string): number {
   return ledger.reduce((most, entry) => (entry.stream === stream ? Math.max(most, entry.upto) : most), 0);

@@ -3,7 +3,16 @@ import type { RawMessage } from "@quartet/projection";
 import type { ClickHouse } from "../store/client.ts";
 import { erasedAmong } from "../store/erasure.ts";
 import { anonymous, type Fact } from "../store/facts.ts";
-import { type HeldRow, RANGE, type RowHashes, readEntries, readRows, readRowsOf, rowHashes } from "../store/ledger.ts";
+import {
+  type HeldRow,
+  RANGE,
+  type RowHashes,
+  rangeOf,
+  readEntries,
+  readRows,
+  readRowsOf,
+  rowHashes,
+} from "../store/ledger.ts";
 import { decodeFact, toFact } from "./decode.ts";
 
 /** Reads messages of the current stream; both ends included. */
@@ -57,7 +66,6 @@ export interface CheckOptions {
 }
 
 const keyOf = (row: { id: string; ver: string }) => `${row.id}:${row.ver}`;
-const rangeOf = (seq: number) => Math.floor((seq - 1) / RANGE);
 
 /** The rows the messages of some ranges ask for. The first message with an id counts. */
 async function expectedOf(clickhouse: ClickHouse, messages: AsyncIterable<RawMessage>): Promise<Map<string, Expected>> {

@@ -7,7 +7,15 @@ import {
   STREAMS,
   sourcesOf,
 } from "@quartet/contracts";
-import { createProjector, type Item, type Projector, pacer, StoreUnavailable, type Verdict } from "@quartet/projection";
+import {
+  createProjector,
+  type Item,
+  type Projector,
+  pacer,
+  passOver,
+  StoreUnavailable,
+  type Verdict,
+} from "@quartet/projection";
 import {
   type Logger,
   type Metrics,
@@ -103,13 +111,7 @@ export function createRebuildProjector(
     nats: natsSource(natsUrl, "analytics rebuild"),
     stream: STREAMS.FACTS.name,
     consumer: rebuildConsumer("analytics"),
-    decode(message) {
-      try {
-        return decodeFact(message);
-      } catch {
-        return null;
-      }
-    },
+    decode: passOver(decodeFact),
     async apply(batch) {
       const known = batch.filter((item): item is Item<QuartetEvent> => item.event !== null);
       if (known.length > 0) await guarded(() => applyFacts(store, known));

@@ -9,6 +9,9 @@ import { ANONYMOUS, type Fact, factKey, precedence, storedProperties } from "./f
  */
 export const RANGE = 4096;
 
+/** The range that a sequence falls into. */
+export const rangeOf = (seq: number): number => Math.floor((seq - 1) / RANGE);
+
 /** Rows from before the ledger: of streams that are gone. */
 export const BEFORE = "";
 

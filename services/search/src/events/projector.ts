@@ -17,6 +17,7 @@ import {
   latestPerKey,
   type Projector,
   pacer,
+  passOver,
   resetConsumer,
   StoreUnavailable,
   type Verdict,
@@ -116,13 +117,7 @@ export function createRebuildProjector(
     nats: { url: natsUrl, name: "search rebuild", inboxPrefix: inboxPrefix("search") },
     stream: STREAMS.USERS.name,
     consumer: rebuildConsumer("search"),
-    decode(message) {
-      try {
-        return decodeUserMessage(message);
-      } catch {
-        return null;
-      }
-    },
+    decode: passOver(decodeUserMessage),
     async apply(batch) {
       const folded = newest(batch.filter((item): item is Item<UserEvent> => item.event !== null));
       const verdicts = await guarded(() => index.write(folded.latest.map((item) => item.event)));

@@ -9,7 +9,14 @@ import {
   sourcesOf,
   type UserEvent,
 } from "@quartet/contracts";
-import { createProjector, type Item, latestPerKey, type Projector, StoreUnavailable } from "@quartet/projection";
+import {
+  createProjector,
+  type Item,
+  latestPerKey,
+  type Projector,
+  passOver,
+  StoreUnavailable,
+} from "@quartet/projection";
 import {
   type Logger,
   type Metrics,
@@ -80,13 +87,7 @@ export function createRefillProjector(
     nats: { url: natsUrl, name: "session rebuild", inboxPrefix: inboxPrefix("session") },
     stream: STREAMS.USERS.name,
     consumer: rebuildConsumer("session"),
-    decode(message) {
-      try {
-        return decodeUserMessage(message);
-      } catch {
-        return null;
-      }
-    },
+    decode: passOver(decodeUserMessage),
     async apply(batch) {
       const known = batch.filter((item): item is Item<UserEvent> => item.event !== null);
       const folded = latestPerKey(
