@@ -94,7 +94,7 @@ await runProcess({
             try {
               // Both, from the moment there are two: see followRebuilds.
               await writeUsersToNext(slow, names, events);
-              return await writeUsers(slow, names, events);
+              return await writeUsers(slow, names, events, { refresh: true });
             } catch (error) {
               if (error instanceof StoreAway && error.indexMissing) wake();
               throw error;

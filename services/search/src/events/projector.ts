@@ -40,8 +40,14 @@ export interface UserIndex {
   ping(): Promise<void>;
 }
 
-/** Every bulk request is fsynced. */
-const BATCH_SPACING_MS = 60;
+/**
+ * Every bulk request is fsynced and followed by a refresh, so that what is written is seen at once: an interval of its own for each of them
+ * would cost more and show a write later. A change that comes alone does not wait.
+ */
+const BATCH_SPACING_MS = 200;
+const LIMITS = { max: 2000, maxBytes: 8 * 1024 * 1024 };
+/** From here on a batch does not wait for company. */
+const LARGE = LIMITS.max / 2;
 const { stream, durable: consumer } = CONSUMERS.search;
 
 /** The connection for looking and for starting over. */
@@ -89,7 +95,7 @@ export function createUserProjector(
     consumer,
     decode: decodeUserMessage,
     async apply(batch) {
-      await turn();
+      if (batch.length < LARGE) await turn();
       const folded = newest(batch);
       const write = () => guarded(() => index.write(folded.latest.map((item) => item.event as UserEvent)));
       const verdicts = await withBatchSpan(target, batch, write);
@@ -98,7 +104,7 @@ export function createUserProjector(
     flush: () => guarded(() => index.refresh()),
     heartbeat: { onWatermark: (source, at) => guarded(() => index.writeWatermark(source as Source, at)) },
     probe: () => guarded(() => index.ping()),
-    batch: { max: 2000, maxBytes: 8 * 1024 * 1024 },
+    batch: LIMITS,
     unsafe: { ackBeforeApply: unsafe.has("ack-before-flush") },
     logger,
     metrics: projectionMetrics(metrics, consumer),
@@ -131,7 +137,7 @@ export function createRebuildProjector(
         caughtUp();
       },
     },
-    batch: { max: 2000, maxBytes: 8 * 1024 * 1024 },
+    batch: LIMITS,
     logger,
   });
 }

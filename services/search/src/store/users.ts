@@ -68,16 +68,19 @@ export function toDocument(event: UserEvent): UserDocument {
  */
 export async function writeUsersToNext(client: Client, names: IndexNames, events: UserEvent[]): Promise<void> {
   if (!(await client.indices.existsAlias({ name: names.next }))) return;
-  const verdicts = await writeUsers(client, names, events, names.next);
+  const verdicts = await writeUsers(client, names, events, { alias: names.next });
   if (verdicts.includes("retry")) throw new StoreAway("the index that is being filled did not take all");
 }
 
-/** Writes states and tombstones, each with its version: Elasticsearch itself refuses an older one. One verdict an event. Throws StoreAway. */
+/**
+ * Writes states and tombstones, each with its version: Elasticsearch itself refuses an older one. One verdict an event. `refresh`: visible to search when
+ * this returns. Throws StoreAway.
+ */
 export async function writeUsers(
   client: Client,
   names: IndexNames,
   events: UserEvent[],
-  alias = names.users,
+  { alias = names.users, refresh = false } = {},
 ): Promise<Written[]> {
   const verdicts: Written[] = [];
   let operations: string[] = [];
@@ -89,7 +92,7 @@ export async function writeUsers(
     bytes = 0;
     let response: estypes.BulkResponse;
     try {
-      response = await client.bulk({ index: alias, require_alias: true, operations: body });
+      response = await client.bulk({ index: alias, require_alias: true, refresh, operations: body });
     } catch (cause) {
       throw new StoreAway("the bulk request was not answered", { cause, indexMissing: isIndexMissing(cause) });
     }
@@ -158,10 +161,9 @@ export async function erase(client: Client, names: IndexNames, id: string, versi
   const { next, retired } = await indexState(client, names);
   if (next && !(await eraseIn(client, { ...names, users: names.next }, id, version))) return false;
   if (retired.length > 0) {
-    // Nothing may be written there since it was replaced; an erasure must.
+    // Nothing may be written there since it was replaced; an erasure must. By its id: not every distribution of the engine can delete by query.
     await client.indices.putSettings({ index: retired, settings: { "index.blocks.write": null } }, { ignore: [404] });
-    const query = { ids: { values: [id] } };
-    await client.deleteByQuery({ index: retired, query, refresh: true, conflicts: "proceed" }, { ignore: [404] });
+    for (const index of retired) await client.delete({ index, id, refresh: true }, { ignore: [404] });
   }
   return eraseIn(client, names, id, version);
 }

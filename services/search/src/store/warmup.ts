@@ -3,7 +3,7 @@ import { emit, type UserEvent, uuidv7 } from "@quartet/contracts";
 import { ensureIndexes, indexNames, removeIndexes } from "./indexes.ts";
 import { firstPage, suggest } from "./search.ts";
 import { createStore } from "./store.ts";
-import { refresh, writeUsers } from "./users.ts";
+import { writeUsers } from "./users.ts";
 
 const WORDS = ["ada", "grace", "josé", "müller", "jean-luc", "engineer", "博士", "writes", "of", "compilers"];
 const USERS = 200;
@@ -36,12 +36,11 @@ export async function warmUp(client: Client, prefix: string, ms: number, signal:
   const store = createStore(client, client, names);
   const ids = Array.from({ length: USERS }, () => uuidv7());
   try {
-    await ensureIndexes(client, { names, replicas: 0, refreshInterval: "250ms" });
+    await ensureIndexes(client, { names, replicas: 0, refreshInterval: "1s" });
     for (let revision = 1; performance.now() < end && !signal.aborted; revision++) {
       const batch = Array.from({ length: BATCH }, (_, i) => ids[(revision * BATCH + i) % USERS]!);
       const users = batch.map((id) => someUser(id, revision));
-      await writeUsers(client, names, users);
-      await refresh(client, names);
+      await writeUsers(client, names, users, { refresh: true });
       const wanted = { tag: [], limit: 20, country: undefined };
       await Promise.all([
         firstPage(store, { ...wanted, q: `${pick()} ${pick()}` }),

@@ -4,15 +4,17 @@ import { checkProjection, newestStates, type StateChange, stateChanges } from "@
 import { expect, it } from "vitest";
 import { connectElasticsearch } from "../../src/store/client.ts";
 import {
+  blockWrites,
   ensureIndexes,
   type IndexNames,
   indexNames,
   indexState,
   rebuildMarks,
   replayState,
+  startRebuild,
   swapIndexes,
 } from "../../src/store/indexes.ts";
-import { refresh, stored, type UserDocument, writeUsers } from "../../src/store/users.ts";
+import { erase, refresh, stored, type UserDocument, writeUsers } from "../../src/store/users.ts";
 import { eventually } from "../process.ts";
 import type { Shared } from "../service.test.ts";
 import { change, person, stateOf } from "../world.ts";
@@ -54,6 +56,24 @@ export function projection(shared: Shared) {
     });
     // Written by code that did not know of it: the stream has to be replayed once more.
     expect((await replayState(client, names)).replayed).toBe(false);
+    await client.close();
+  });
+
+  it("erases a person also from an index that was replaced and is still read", async () => {
+    const { client, names } = await open("worn");
+    const p = person({ displayName: "Gone" });
+    await writeUsers(client, names, [eventOf(p)]);
+    await refresh(client, names);
+    const options = { names, replicas: 0, refreshInterval: "200ms" };
+    expect(await startRebuild(client, options)).toBe(true);
+    await blockWrites(client, names);
+    await swapIndexes(client, names, (await rebuildMarks(client, names)).next?.id ?? "");
+    expect((await indexState(client, names)).retired).toEqual(["worn-users-v2"]);
+    expect(await erase(client, names, p.id, 2)).toBe(true);
+    const everywhere = await client.search({ index: "worn-users-v*", query: { match_all: {} } });
+    expect(everywhere.hits.hits.map((hit) => hit._source)).toEqual([
+      { id: p.id, deleted: true, bucket: expect.any(Number) },
+    ]);
     await client.close();
   });
 
