@@ -17,6 +17,7 @@ function load() {
   let running = true;
   const failures: string[] = [];
   const made: { person: Person; erased: boolean; bio: string }[] = [];
+  const erasures: string[] = [];
   const loop = (async () => {
     for (let n = 0; running; n++) {
       try {
@@ -34,6 +35,7 @@ function load() {
         if (n % 4 === 0) {
           const gone = await client.delete(`/v1/users/${person.id}`, operator);
           if (gone.status !== 202) failures.push(`delete ${gone.status}`);
+          else erasures.push(gone.body.erasureId);
           entry.erased = true;
         }
       } catch (error) {
@@ -43,6 +45,7 @@ function load() {
   })();
   return {
     made,
+    erasures,
     failures,
     async stop() {
       running = false;
@@ -83,7 +86,7 @@ describe.skipIf(!home)("a rebuild under load", () => {
     "%s: whole answers throughout, nothing missed, nobody back; killed in the middle it goes on",
     async (store) => {
       current = load();
-      const { made, failures } = current;
+      const { made, erasures, failures } = current;
       // A walk through the pages that was begun before goes on after.
       const first = await client.get(`/v1/search?tag=${tag}&limit=10`);
       const first_run = command("rebuild", store);
@@ -116,6 +119,10 @@ describe.skipIf(!home)("a rebuild under load", () => {
       }
       expect(seen.size).toBe(CROWD);
 
+      for (const id of erasures) {
+        const complete = async () => (await client.get(`/v1/erasures/${id}`)).body.state === "complete";
+        await eventually(`erasure ${id} is complete`, complete);
+      }
       const audit = await command("audit").done;
       expect(audit.code, audit.output).toBe(0);
       const last = made.findLast(({ erased }) => !erased);

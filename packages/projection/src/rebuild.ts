@@ -5,7 +5,7 @@ import { JetStreamFailure } from "./errors.ts";
 import { consumerInfo, resetConsumer, streamInfo } from "./jsapi.ts";
 import type { Logger, Projector } from "./types.ts";
 
-const LOOK_EVERY_MS = 500;
+const LOOK_EVERY_MS = 1_500;
 const RETRY_MS = 1_000;
 
 /** The rebuild that a store says is under way. */

@@ -1,5 +1,8 @@
 import { subjects } from "@quartet/contracts";
+import { createLogger } from "@quartet/service";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { Database } from "../src/store/database.ts";
+import { takeDueErasures } from "../src/store/erasures.ts";
 import { eventually, type Json, type UserProcess, World } from "./harness.ts";
 
 const world = new World();
@@ -120,6 +123,24 @@ test("with NATS away it waits, and says so", async () => {
   await world.nats.start();
   await until(erasureId, "session search analytics user");
   await expectNoTrace(id, email);
+});
+
+test("those that are open come before those that are only to be swept once more", async () => {
+  for (const participant of [world.session, world.search, world.analytics]) participant.erasure = () => "pending";
+  const ids: string[] = [];
+  for (let i = 0; i < 5; i++) ids.push(await (await traced()).erase());
+  await user.kill("SIGKILL");
+  const [open, ...done] = ids;
+  const long =
+    "UPDATE erasures SET completed_at = now(), next_attempt_at = now() - interval '1 hour' WHERE id = ANY($1)";
+  await world.sql.query(long, [done]);
+  await world.sql.query("UPDATE erasures SET next_attempt_at = now() WHERE id = $1", [open]);
+  const db = new Database({ url: world.postgres.urlFor("user"), logger: createLogger("user", "silent") });
+  db.opened();
+  const first = await takeDueErasures(db, 2, 15);
+  expect(first.map(({ id }) => id)).toContain(open);
+  await db.pool.end();
+  user = await world.user();
 });
 
 test("what was in flight and arrives later is swept away", async () => {

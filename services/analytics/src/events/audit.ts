@@ -227,6 +227,19 @@ export function createFactAudit(
     return mine;
   };
 
+  let queued: Promise<number> | undefined;
+  /** Everybody who asks before it begins shares it: hundreds of erasures that ask again and again must not each have a turn. */
+  const sealAll = (): Promise<number> => {
+    queued ??= next(async () => {
+      queued = undefined;
+      const view = await look();
+      const finding = { compared: 0, drift: 0, mended: 0, users: [], startedAt: "", checkedAt: "" };
+      if (view.sealed < view.floor || view.ledger.length === 0) await seal(view, view.floor, finding);
+      return view.floor;
+    });
+    return queued;
+  };
+
   return {
     last: () => last,
     round: () =>
@@ -247,14 +260,9 @@ export function createFactAudit(
         onFinding?.(finding);
         return finding;
       }),
-    sealUpto: (seq) =>
-      next(async () => {
-        const view = await look();
-        if (view.sealed >= seq && view.ledger.length > 0) return;
-        if (view.floor < seq) throw new Error("the projector is not there yet");
-        const finding = { compared: 0, drift: 0, mended: 0, users: [], startedAt: "", checkedAt: "" };
-        await seal(view, view.floor, finding);
-      }),
+    async sealUpto(seq) {
+      if ((await sealAll()) < seq) throw new Error("the projector is not there yet");
+    },
   };
 }
 

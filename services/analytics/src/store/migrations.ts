@@ -73,6 +73,14 @@ export const migrations: Migration[] = [
       ) ENGINE = ReplacingMergeTree(checked_at) ORDER BY store`,
     ],
   },
+  {
+    version: 3,
+    // A steady trickle of small parts would else rewrite a small table several times a second, each time with its fsyncs.
+    name: "merges that wait until they are worth it",
+    statements: ["facts", "watermarks"].map(
+      (table) => `ALTER TABLE ${table} MODIFY SETTING min_parts_to_merge_at_once = 8`,
+    ),
+  },
 ];
 
 /** Brings the tables up to date. Throws StoreUnavailable; run it again until it does not. */

@@ -16,10 +16,11 @@ import {
 } from "../store/erasures.ts";
 import { erasureIsRelayed, purgePerson } from "./streams.ts";
 
-const TAKE = 16;
+const AT_ONCE = 16;
 const LEASE_SECONDS = 15;
 const IDLE_MS = 100;
-const SWEEP_SECONDS = 30;
+/** The first sweep; each further one comes after twice the time. */
+const SWEEP_SECONDS = 15;
 
 export interface SagaOptions {
   db: Database;
@@ -38,22 +39,28 @@ export async function runSaga(options: SagaOptions, signal: AbortSignal): Promis
   const open = metrics.gauge("quartet_erasures_open");
   const overdue = metrics.gauge("quartet_erasures_overdue");
   let counted = 0;
+  // Not in rounds: one that waits for a slow store must not hold the others back.
+  const underWay = new Set<Promise<void>>();
   while (!signal.aborted) {
     try {
-      const due = await takeDueErasures(db, TAKE, LEASE_SECONDS);
-      await Promise.all(due.map((row) => advance(options, row)));
+      const room = AT_ONCE - underWay.size;
+      for (const row of room > 0 ? await takeDueErasures(db, room, LEASE_SECONDS) : []) {
+        const one: Promise<void> = advance(options, row).finally(() => underWay.delete(one));
+        underWay.add(one);
+      }
       if (performance.now() - counted > 5000) {
         counted = performance.now();
         const figures = await countErasures(db);
         open.set(figures.open);
         overdue.set(figures.overdue);
       }
-      if (due.length === TAKE) continue;
     } catch (error) {
       logger.debug({ err: error }, "the erasure saga waits");
     }
-    await sleep(IDLE_MS, undefined, { signal }).catch(() => {});
+    const pause = sleep(IDLE_MS, undefined, { signal }).catch(() => {});
+    await (underWay.size === AT_ONCE ? Promise.race([pause, ...underWay]) : pause);
   }
+  await Promise.all(underWay);
 }
 
 async function advance(options: SagaOptions, row: ErasureRow): Promise<void> {
@@ -61,7 +68,7 @@ async function advance(options: SagaOptions, row: ErasureRow): Promise<void> {
   try {
     if (row.completed_at) {
       await clear(options, row);
-      await noteSweep(db, row.id, SWEEP_SECONDS);
+      await noteSweep(db, row.id, SWEEP_SECONDS * 2 ** Math.min(row.attempts, 10));
       return;
     }
     const confirmed: Record<Participant, boolean> = {

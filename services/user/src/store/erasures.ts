@@ -52,14 +52,14 @@ export async function findErasure(db: Database, id: string): Promise<ErasureBody
 }
 
 /**
- * Takes up to `limit` erasures that are due, for `leaseSeconds`: no other replica takes them meanwhile, and another one does if this one dies.
+ * Takes up to `limit` erasures that are due, those that are open before those that are to be swept once more, for `leaseSeconds`: no other replica takes them meanwhile, and another one does if this one dies.
  */
 export function takeDueErasures(db: Database, limit: number, leaseSeconds: number): Promise<ErasureRow[]> {
   return db.run(async (client) => {
     const { rows } = await client.query<ErasureRow>(
       `WITH due AS MATERIALIZED (
          SELECT id AS due_id FROM erasures WHERE swept_at IS NULL AND next_attempt_at <= now()
-          ORDER BY next_attempt_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+          ORDER BY completed_at IS NOT NULL, next_attempt_at LIMIT $1 FOR UPDATE SKIP LOCKED)
        UPDATE erasures e SET next_attempt_at = now() + make_interval(secs => $2), attempts = attempts + 1
          FROM due, tombstones t WHERE e.id = due_id AND t.user_id = e.user_id
        RETURNING e.id, e.user_id, e.requested_at, e.session_at, e.search_at, e.analytics_at, e.completed_at, e.attempts,
