@@ -93,7 +93,7 @@ async function benchSearch(states: Outgoing[], part: Part) {
     const nodes = JSON.parse(await http.send("GET", "/_nodes/_local?filter_path=nodes.*.version"));
     const version = (Object.values(nodes.nodes as Record<string, { version: string }>)[0] as { version: string })
       .version;
-    const settings = { replicas: 0, refreshInterval: "1s" };
+    const settings = { replicas: 0, refreshInterval: "250ms" };
     const bodies = bulkBodies(states);
     const messages = states.length;
     const comparison = await compare(

@@ -157,7 +157,7 @@ export async function benchShared(options: Options): Promise<SharedBench> {
     const es = connectElasticsearch(elasticsearch.url, 60_000);
     closing.push(() => es.close());
     const names = indexNames("");
-    await ensureIndexes(es, { names, replicas: 0, refreshInterval: "1s" });
+    await ensureIndexes(es, { names, replicas: 0, refreshInterval: "250ms" });
     for (const some of chunks(states as UserEvent[], 2_000)) await writeUsers(es, names, some);
     await refresh(es, names);
     const search = createStore(es, es, names);

@@ -13,11 +13,11 @@ export const configSchema = z.object({
     .default(""),
   /** Copies of each shard beside the first. */
   INDEX_REPLICAS: z.coerce.number().int().min(0).max(5).default(0),
-  /** The projector refreshes after every batch; this is for what else is written (watermarks, erasures). */
+  /** The projector refreshes with its batches; this is for what else is written, and for the last of a long backlog. */
   REFRESH_INTERVAL: z
     .string()
     .regex(/^\d+(ms|s)$/, "must be a time such as 250ms")
-    .default("1s"),
+    .default("250ms"),
   /** For how long, in milliseconds, a new process exercises Elasticsearch before it says that it is ready. 0: not at all. */
   WARM_UP_MS: z.coerce.number().int().min(0).max(60_000).default(0),
 });

@@ -90,11 +90,11 @@ await runProcess({
       const projector = createUserProjector(
         config.NATS_URL,
         {
-          async write(events) {
+          async write(events, { refresh }) {
             try {
               // Both, from the moment there are two: see followRebuilds.
               await writeUsersToNext(slow, names, events);
-              return await writeUsers(slow, names, events, { refresh: true });
+              return await writeUsers(slow, names, events, { refresh });
             } catch (error) {
               if (error instanceof StoreAway && error.indexMissing) wake();
               throw error;

@@ -41,7 +41,7 @@ export interface FactStore {
 }
 
 /** Every insert is a part that is fsynced and merged. */
-const BATCH_SPACING_MS = 250;
+const PACE = { trickle: 250, backlog: 100, large: 200 };
 
 /**
  * Applies a batch. A person's erasure is recorded first; facts of erased people go in without them; and after the insert the people of the batch are
@@ -70,8 +70,6 @@ async function guarded<T>(work: () => Promise<T>): Promise<T> {
 }
 
 const LIMITS = { batch: { max: 10_000, maxBytes: 16 * 1024 * 1024 }, maxAckPending: 40_000 };
-/** From here on a batch does not wait for company. */
-const LARGE = LIMITS.batch.max / 2;
 
 /** FACTS -> ClickHouse. */
 export function createFactProjector(
@@ -81,7 +79,7 @@ export function createFactProjector(
 ): Projector {
   const consumer = CONSUMERS.analytics.durable;
 
-  const turn = pacer(BATCH_SPACING_MS);
+  const turn = pacer(PACE);
   const target = { consumer, stream: STREAMS.FACTS.name, store: "clickhouse" };
   const projector = createProjector<QuartetEvent>({
     nats: natsSource(natsUrl, "analytics projector"),
@@ -89,7 +87,7 @@ export function createFactProjector(
     consumer,
     decode: decodeFact,
     async apply(batch) {
-      if (batch.length < LARGE) await turn();
+      await turn(batch.length);
       return withBatchSpan(target, batch, () => guarded(() => applyFacts(store, batch)));
     },
     heartbeat: { onWatermark: (source, at) => guarded(() => store.writeWatermark(source as Source, at)) },

@@ -33,21 +33,21 @@ import {
 
 /** What the projector asks of the store. */
 export interface UserIndex {
-  /** One verdict an event. Throws an error marked `retryable` if the store did not take the batch. */
-  write(events: UserEvent[]): Promise<Verdict[]>;
+  /** One verdict an event. `refresh`: they can be found when this returns. Throws an error marked `retryable` if the store did not take the batch. */
+  write(events: UserEvent[], options: { refresh: boolean }): Promise<Verdict[]>;
   refresh(): Promise<void>;
   writeWatermark(source: Source, at: Date): Promise<void>;
   ping(): Promise<void>;
 }
 
 /**
- * Every bulk request is fsynced and followed by a refresh, so that what is written is seen at once: an interval of its own for each of them
- * would cost more and show a write later. A change that comes alone does not wait.
+ * Every bulk request is fsynced, and followed by a refresh, so that what is written is seen at once: an interval of its own for each of them would cost more
+ * and show a write later. A change that comes alone does not wait.
  */
-const BATCH_SPACING_MS = 200;
+const PACE = { trickle: 200, backlog: 60, large: 200 };
+/** While there is much to do, only so often is it made visible, in ms. */
+const REFRESH_MS = 250;
 const LIMITS = { max: 2000, maxBytes: 8 * 1024 * 1024 };
-/** From here on a batch does not wait for company. */
-const LARGE = LIMITS.max / 2;
 const { stream, durable: consumer } = CONSUMERS.search;
 
 /** The connection for looking and for starting over. */
@@ -87,7 +87,8 @@ export function createUserProjector(
   index: UserIndex,
   { logger, metrics }: { logger: Logger; metrics: Metrics },
 ): Projector {
-  const turn = pacer(BATCH_SPACING_MS);
+  const turn = pacer(PACE);
+  let refreshed = Number.NEGATIVE_INFINITY;
   const target = { consumer, stream: STREAMS.USERS.name, store: "elasticsearch" };
   const projector = createProjector<QuartetEvent>({
     nats: { url: natsUrl, name: "search projector", inboxPrefix: inboxPrefix("search") },
@@ -95,9 +96,17 @@ export function createUserProjector(
     consumer,
     decode: decodeUserMessage,
     async apply(batch) {
-      if (batch.length < LARGE) await turn();
+      await turn(batch.length);
       const folded = newest(batch);
-      const write = () => guarded(() => index.write(folded.latest.map((item) => item.event as UserEvent)));
+      const refresh = batch.length < PACE.large || performance.now() - refreshed > REFRESH_MS;
+      if (refresh) refreshed = performance.now();
+      const write = () =>
+        guarded(() =>
+          index.write(
+            folded.latest.map((item) => item.event as UserEvent),
+            { refresh },
+          ),
+        );
       const verdicts = await withBatchSpan(target, batch, write);
       return folded.spread(verdicts);
     },
@@ -116,7 +125,7 @@ export function createUserProjector(
 /** USERS -> the index that is being filled. What cannot be read is passed over: the projector of the one in use has parked it. */
 export function createRebuildProjector(
   natsUrl: string,
-  index: Pick<UserIndex, "write" | "refresh" | "writeWatermark">,
+  index: Pick<UserIndex, "refresh" | "writeWatermark"> & { write(events: UserEvent[]): Promise<Verdict[]> },
   { logger, caughtUp }: { logger: Logger; caughtUp: () => void },
 ): Projector {
   return createProjector<QuartetEvent | null>({
