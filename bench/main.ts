@@ -117,8 +117,8 @@ async function latencyChapter({ latency: plan }: Plan): Promise<Chapter> {
   const text = `## Latency: commit -> visible
 
 PATCHes by an operator at a steady rate for ${plan.seconds} s, through the gateway of a whole local system of five engines and five services; the bench is on
-the same machine. From the moment the write was acknowledged to the client. "searchable" is an ordinary search that is repeated every 40 ms, so half
-of the refresh interval of 250 ms is in it; "counted" and "session copy" are reads that wait with the write's token. Four writes a second are followed.
+the same machine. From the moment the write was acknowledged to the client. "searchable" is an ordinary search that is repeated every 100 ms;
+Search writes at most every 200 ms under a trickle, Analytics every 250 ms, and on average half of that is in it; "counted" and "session copy" are reads that wait with the write's token. Four writes a second are followed.
 
 ${table(["writes asked for", "acknowledged", "visible as", "p50", "p99", "within 1 s", "samples"], rows)}`;
   return { text, versions: {} };

@@ -56,7 +56,8 @@ export async function awaitFreshness(
     const left = deadline - performance.now();
     if (left <= 0) break;
     await sleep(Math.min(pause, left));
-    pause = Math.min(pause * 1.5, 100);
+    // Each look is a question to the store, and the next batch is seldom closer than this.
+    pause = Math.min(pause * 2, 150);
     fresh = await options.check();
   }
   if (!fresh) res.setHeader("Quartet-Freshness", "stale");

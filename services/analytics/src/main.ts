@@ -21,6 +21,7 @@ import { createClickHouse } from "./store/client.ts";
 import { createAnonymiser, erasedAmong, recordErased } from "./store/erasure.ts";
 import { insertFacts } from "./store/facts.ts";
 import { observeClickHouse } from "./store/figures.ts";
+import { createLooks } from "./store/looks.ts";
 import { migrate } from "./store/migrations.ts";
 import { isRebuilding, NEXT } from "./store/rebuild.ts";
 import { writeWatermark } from "./store/watermarks.ts";
@@ -112,6 +113,7 @@ await runProcess({
           logger,
           secret: config.INTERNAL_SECRET,
           clickhouse,
+          looks: createLooks(clickhouse),
           publish: publisher.publish,
           hasPassed: (position) => hasPassed(broker, position),
           hasPassedPerson: (userId) => hasPassedPerson(broker, userId),

@@ -3,7 +3,8 @@ import { eventually, type ServiceProcess, startService } from "@quartet/service/
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type ClickHouse, createClickHouse } from "../src/store/client.ts";
-import { areCounted, countFacts, type Fact, insertFacts } from "../src/store/facts.ts";
+import { countFacts, type Fact, insertFacts } from "../src/store/facts.ts";
+import { createLooks } from "../src/store/looks.ts";
 import { migrate } from "../src/store/migrations.ts";
 import { counted, factLists, type Interval, model, NAMES, ranges } from "./model.ts";
 
@@ -131,8 +132,8 @@ describe("every question is answered as by counting with one's fingers", () => {
         await fill(facts);
         expect(await countFacts(clickhouse)).toBe(counted(facts).length);
         const ids = facts.slice(0, 20).map((f) => f.id);
-        expect(await areCounted(clickhouse, ids)).toBe(true);
-        expect(await areCounted(clickhouse, [...ids, "t:never"])).toBe(false);
+        expect(await createLooks(clickhouse).counted(ids)).toBe(true);
+        expect(await createLooks(clickhouse).counted([...ids, "t:never"])).toBe(false);
       }),
       { numRuns: 10 },
     );

@@ -7,7 +7,8 @@ import { eventually } from "@quartet/service/testing";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ClickHouse, createClickHouse } from "../src/store/client.ts";
 import { createAnonymiser, recordErased } from "../src/store/erasure.ts";
-import { areCounted, countFacts, type Fact, insertFacts } from "../src/store/facts.ts";
+import { countFacts, type Fact, insertFacts } from "../src/store/facts.ts";
+import { createLooks } from "../src/store/looks.ts";
 import { migrate, migrations } from "../src/store/migrations.ts";
 
 let engine: TestEngine;
@@ -77,7 +78,10 @@ test("the first accepted stays, whichever comes first, before and after the engi
   await clickhouse.execute("OPTIMIZE TABLE facts FINAL");
   await insertFacts(clickhouse, [restored]);
   expect(await held()).toEqual(["early"]);
-  expect([await areCounted(clickhouse, [id]), await areCounted(clickhouse, [id, "t:none"])]).toEqual([true, false]);
+  expect([await createLooks(clickhouse).counted([id]), await createLooks(clickhouse).counted([id, "t:none"])]).toEqual([
+    true,
+    false,
+  ]);
 });
 
 /** Every file below a folder whose bytes hold one of the texts. */

@@ -49,7 +49,7 @@ export async function erasedAmong(clickhouse: ClickHouse, userIds: Iterable<stri
       `SELECT DISTINCT lower(hex(user_hash)) AS h FROM erased
        WHERE user_hash IN (SELECT arrayJoin(arrayMap(h -> toFixedString(unhex(h), 32), {hashes:Array(String)})))`,
       { hashes },
-      { personal: true },
+      { personal: true, settings: { max_threads: 1 } },
     );
     for (const row of rows) erased.add(row.h);
   }

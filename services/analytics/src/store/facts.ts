@@ -84,17 +84,17 @@ export async function insertFacts(clickhouse: ClickHouse, facts: Fact[], table =
   );
 }
 
-/** Whether all these fact ids are counted. */
-export async function areCounted(clickhouse: ClickHouse, ids: string[]): Promise<boolean> {
-  const keys = [...new Set(ids)].map(factKey);
-  if (keys.length === 0) return true;
-  const [row] = await clickhouse.query<{ n: number }>(
+/** Which of these fact ids are counted. */
+export async function countedAmong(clickhouse: ClickHouse, ids: string[]): Promise<Set<string>> {
+  const keys = new Map(ids.map((id) => [factKey(id), id]));
+  if (keys.size === 0) return new Set();
+  const rows = await clickhouse.query<{ key: string }>(
     // The client quotes the elements of an array, which no number type reads.
-    "SELECT uniqExact(id) AS n FROM facts WHERE id IN (SELECT toUInt128(arrayJoin({keys:Array(String)})))",
-    { keys },
-    { personal: true },
+    "SELECT DISTINCT toString(id) AS key FROM facts WHERE id IN (SELECT toUInt128(arrayJoin({keys:Array(String)})))",
+    { keys: [...keys.keys()] },
+    { personal: true, settings: { max_threads: 1 } },
   );
-  return row?.n === keys.length;
+  return new Set(rows.map(({ key }) => keys.get(key) as string));
 }
 
 /** How many distinct facts there are. */

@@ -12,7 +12,7 @@ function toWatermarks(rows: { source: string; ms: number }[]): Watermarks {
 
 /** As of when each source is complete here. Read it before the data it is to be said of. */
 export async function readWatermarks(clickhouse: ClickHouse): Promise<Watermarks> {
-  return toWatermarks(await clickhouse.query(SQL));
+  return toWatermarks(await clickhouse.query(SQL, {}, { settings: { max_threads: 1 } }));
 }
 
 /** Says that everything `source` committed before `at` is in the store. Never goes back: the table keeps the highest. Throws StoreUnavailable. */
