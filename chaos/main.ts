@@ -15,7 +15,7 @@ const USAGE = `Usage: npm run chaos -- [options]
   --only a,b        experiments whose name contains one of these
   --list            their names
   --seed n          the same experiments in the same order (default: of the day)
-  --pace x          pauses between the requests of each client, times x (default 1)
+  --pace x          pauses between the requests of each client, times x (default 2: what two cores can bear)
   --patient         measure availability and lateness, but do not judge by them: for a machine that does other work as well
   --bail            stop at the first experiment that fails
   --out folder      where report.html, report.json and history.jsonl go (default .quartet/chaos)
@@ -29,7 +29,7 @@ const OPTIONS = {
   only: { type: "string" },
   list: { type: "boolean", default: false },
   seed: { type: "string" },
-  pace: { type: "string", default: "1" },
+  pace: { type: "string", default: "2" },
   outage: { type: "boolean", default: false },
   count: { type: "string", default: "100000" },
   seconds: { type: "string", default: "60" },

@@ -66,11 +66,17 @@ export function measureMatrix(
 ): Matrix {
   const matrix: Matrix = {};
   for (const endpoint of ENDPOINTS) {
+    // That somebody is not there (any more) is a whole answer, and says nothing of what would be missing of somebody who is.
+    const canDegrade = Object.values(DECLARED[endpoint]).includes("degraded");
     for (const fault of faults) {
       if (!measured.has(fault.experiment) || fault.away.length !== 1) continue;
       const store = fault.away[0]!;
       const seen = ops.filter(
-        (op) => op.endpoint === endpoint && op.at >= fault.from + NOTICED_MS && op.at + op.ms <= fault.to,
+        (op) =>
+          op.endpoint === endpoint &&
+          op.at >= fault.from + NOTICED_MS &&
+          op.at + op.ms <= fault.to &&
+          !(canDegrade && op.status === 404),
       );
       if (seen.length < FEWEST) continue;
       const levels = new Set(seen.map((op): Level => (!answered(op) ? "503" : op.degraded ? "degraded" : "full")));

@@ -308,6 +308,8 @@ describe("the checker", () => {
       const ops = [
         ...requests("GET /v1/users/:id", 5, unknown),
         ...requests("GET /v1/people/:id", 5, { degraded: true }),
+        // Of somebody who is not there nothing is missing.
+        ...requests("GET /v1/people/:id", 3, { status: 404 }),
       ];
       const matrix = measureMatrix(ops, [fault], new Set(["e"]));
       expect(matrix).toEqual({
