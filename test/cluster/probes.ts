@@ -87,18 +87,24 @@ spec:
 const SUBJECTS: Record<string, { may: string; mayNot: string[] }> = {
   user: {
     may: "$JS.API.STREAM.INFO.USERS",
-    mayNot: ["dead.search.x", "heartbeat.facts.session", "$JS.API.STREAM.DELETE.USERS"],
+    mayNot: ["dead.search.x", "activity.search", "heartbeat.facts.session", "$JS.API.STREAM.DELETE.USERS"],
   },
   session: {
     may: "$JS.API.STREAM.INFO.FACTS",
-    mayNot: ["users.x", "facts.user.created.x", "$JS.API.STREAM.PURGE.USERS"],
+    mayNot: ["users.x", "facts.user.created.x", "activity.user", "$JS.API.STREAM.PURGE.USERS"],
   },
   analytics: {
     may: "$JS.API.STREAM.INFO.FACTS",
-    mayNot: ["users.x", "facts.session.started.x", "$JS.API.STREAM.INFO.USERS"],
+    mayNot: ["users.x", "facts.session.started.x", "activity.user", "$JS.API.STREAM.INFO.USERS"],
   },
-  search: { may: "$JS.API.STREAM.INFO.USERS", mayNot: ["users.x", "facts.track.x.-", "$JS.API.STREAM.INFO.FACTS"] },
+  search: {
+    may: "$JS.API.STREAM.INFO.USERS",
+    mayNot: ["users.x", "facts.track.x.-", "activity.user", "$JS.API.STREAM.INFO.FACTS"],
+  },
 };
+
+/** What no service may hear. */
+const FOREIGN = ["users.*", "facts.>", "activity.*", "_INBOX_other.>", ">"];
 
 const speaks = (service: string, subjects: { may: string; mayNot: string[] }) => `
 import { connect } from "nats";
@@ -110,10 +116,10 @@ const nats = await connect(login);
 const { may, mayNot } = ${JSON.stringify(subjects)};
 const allowed = JSON.parse(new TextDecoder().decode((await nats.request(may, "", { timeout: 3000 })).data)).config?.name;
 for (const subject of mayNot) nats.publish(subject, "");
-for (const subject of ["users.*", "facts.>", "_INBOX_other.>", ">"]) nats.subscribe(subject, { callback() {} });
+for (const subject of ${JSON.stringify(FOREIGN)}) nats.subscribe(subject, { callback() {} });
 await nats.flush();
 const until = Date.now() + 5000;
-while (refused.size < mayNot.length + 4 && Date.now() < until) await new Promise((r) => setTimeout(r, 20));
+while (refused.size < mayNot.length + ${FOREIGN.length} && Date.now() < until) await new Promise((r) => setTimeout(r, 20));
 await nats.close();
 const nobody = await connect({ servers: url.host }).then(() => "let in", (e) => e.code);
 console.log(JSON.stringify({ allowed, refused: [...refused].sort(), nobody }));
@@ -123,10 +129,7 @@ console.log(JSON.stringify({ allowed, refused: [...refused].sort(), nobody }));
 export async function crossSubjects(service: string): Promise<{ allowed: string; missing: string[]; nobody: string }> {
   const subjects = SUBJECTS[service]!;
   const found = JSON.parse(await evaluate(await podOf(service), speaks(service, subjects)));
-  const wanted = [
-    ...subjects.mayNot.map((s) => `publish ${s}`),
-    ...["users.*", "facts.>", "_INBOX_other.>", ">"].map((s) => `subscription ${s}`),
-  ];
+  const wanted = [...subjects.mayNot.map((s) => `publish ${s}`), ...FOREIGN.map((s) => `subscription ${s}`)];
   const missing = wanted.filter((w) => !found.refused.some((r: string) => r.toLowerCase() === w.toLowerCase()));
   return { allowed: found.allowed, missing, nobody: found.nobody };
 }

@@ -93,6 +93,7 @@ describe.skipIf(!home)("NATS lets each service say only its own", () => {
       "facts.user.created.x",
       "facts.track.a.-",
       "heartbeat.users.user",
+      "activity.user",
       "$JS.API.STREAM.PURGE.FACTS",
     ],
     analytics: [
@@ -100,16 +101,23 @@ describe.skipIf(!home)("NATS lets each service say only its own", () => {
       "facts.user.created.x",
       "facts.session.started.x",
       "heartbeat.facts.session",
+      "activity.search",
       "$JS.API.STREAM.DELETE.FACTS",
     ],
     search: [
       "users.x",
       "facts.track.a.-",
       "dead.analytics.-",
+      "activity.analytics",
       "$JS.API.STREAM.PURGE.USERS",
       "$JS.API.CONSUMER.DELETE.FACTS.analytics",
     ],
-    user: ["facts.session.started.x.y", "$JS.API.STREAM.DELETE.USERS", "$JS.API.CONSUMER.DELETE.USERS.search"],
+    user: [
+      "facts.session.started.x.y",
+      "activity.session",
+      "$JS.API.STREAM.DELETE.USERS",
+      "$JS.API.CONSUMER.DELETE.USERS.search",
+    ],
   };
   it.each(Object.entries(foreign))("%s", async (service, subjects) => {
     const pass = secrets().nats![service] as string;
@@ -128,14 +136,16 @@ describe.skipIf(!home)("NATS lets each service say only its own", () => {
       await nc.close();
     }
     const nc = await connect(options);
-    const inbox = nc.subscribe(service === "user" ? "_INBOX_session.>" : "_INBOX_user.>");
-    const closed = inbox.closed.then(
-      () => true,
-      () => true,
-    );
-    await nc.flush();
-    const timeout = new Promise<false>((done) => setTimeout(() => done(false), 5000).unref());
-    expect(await Promise.race([closed, timeout]), "hears another's answers").toBe(true);
+    const other = service === "user" ? "session" : "user";
+    for (const subject of [`_INBOX_${other}.>`, `activity.${other}`]) {
+      const closed = nc.subscribe(subject).closed.then(
+        () => true,
+        () => true,
+      );
+      await nc.flush();
+      const timeout = new Promise<false>((done) => setTimeout(() => done(false), 5000).unref());
+      expect(await Promise.race([closed, timeout]), `${service} hears ${subject}`).toBe(true);
+    }
     await nc.close();
   });
   it("refuses who has no password", async () => {

@@ -1,4 +1,4 @@
-import { rebuildConsumer } from "./streams.ts";
+import { rebuildConsumer, subjects } from "./streams.ts";
 
 /**
  * What each service may say and hear on NATS. The local engines and the `nats` chart are both written from this one table, and
@@ -50,8 +50,8 @@ export function natsUsers(): NatsUser[] {
   const user = (name: string, publish: string[]): NatsUser => ({
     name,
     permissions: {
-      publish: { allow: [...new Set([`${API}.INFO`, ...publish])] },
-      subscribe: { allow: [inbox(name)] },
+      publish: { allow: [...new Set([`${API}.INFO`, subjects.activity(name), ...publish])] },
+      subscribe: { allow: [inbox(name), subjects.activity(name)] },
     },
   });
   const streams = ["USERS", "FACTS", "DEAD"];

@@ -73,4 +73,6 @@ export const subjects = {
   dead: (consumer: string, userId: string | null) => `dead.${consumer}.${userId ?? "-"}`,
   /** Every dead letter that names one person. */
   deadOf: (userId: string) => `dead.*.${userId}`,
+  /** What the processes of a service tell each other of what they saw: core NATS, on no stream. */
+  activity: (service: string) => `activity.${service}`,
 } as const;

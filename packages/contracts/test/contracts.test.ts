@@ -13,6 +13,7 @@ import {
   makeVersion,
   mergeTokens,
   natsUsers,
+  STREAMS,
   signUpBody,
   splitVersion,
   subjects,
@@ -225,8 +226,17 @@ describe("NATS permissions", () => {
       expect(
         says.some((s) => s.includes("PURGE") || s.includes("STREAM.MSG.DELETE") || s.includes("STREAM.CREATE")),
       ).toBe(name === "user");
-      expect(permissions.subscribe.allow).toEqual([`_INBOX_${name}.>`]);
+      expect(permissions.subscribe.allow).toEqual([`_INBOX_${name}.>`, `activity.${name}`]);
     }
+  });
+  it("let a service's processes tell each other what they saw, and no other service hear or say it; no stream keeps it", () => {
+    for (const { name, permissions } of natsUsers()) {
+      const { publish, subscribe } = permissions;
+      const about = [...publish.allow, ...subscribe.allow].filter((s) => /^(activity|\*|>)/.test(s));
+      expect(about).toEqual([subjects.activity(name), subjects.activity(name)]);
+    }
+    const kept = Object.values(STREAMS).flatMap((stream) => stream.subjects.map((subject) => subject.split(".")[0]));
+    expect(new Set(kept)).toEqual(new Set(["users", "heartbeat", "facts", "dead"]));
   });
   it("has a subject for every fact under one person's filter", () => {
     expect(subjects.fact("track", "a.b.c", id).split(".")).toHaveLength(4);

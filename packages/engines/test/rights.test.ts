@@ -57,6 +57,15 @@ describe("NATS users", () => {
     expect(await violation("user", (c) => void c.subscribe("_INBOX_user.x"))).toBe("none");
   });
 
+  test("the processes of a service may tell each other what they saw, and nobody else hears or says it", async () => {
+    const nothing = StringCodec().encode("[]");
+    expect(await violation("search", (c) => c.publish("activity.search", nothing))).toBe("none");
+    expect(await violation("search", (c) => void c.subscribe("activity.search"))).toBe("none");
+    expect(await violation("search", (c) => c.publish("activity.user", nothing))).toBe("publish");
+    expect(await violation("user", (c) => void c.subscribe("activity.search"))).toBe("subscription");
+    expect(await violation("user", (c) => void c.subscribe("activity.*"))).toBe("subscription");
+  });
+
   test("only the user service may create or purge a stream", async () => {
     const nothing = StringCodec().encode("{}");
     expect(await violation("search", (c) => c.publish("$JS.API.STREAM.PURGE.USERS", nothing))).toBe("publish");

@@ -1,4 +1,4 @@
-import type { NatsConnection } from "nats";
+import type { NatsConnection, Subscription } from "nats";
 import { connectForEver } from "./connection.ts";
 import { consumerInfo, streamInfo } from "./jsapi.ts";
 import type { Logger, NatsSource } from "./types.ts";
@@ -37,6 +37,33 @@ export class Broker {
   require(): NatsConnection {
     if (!this.#connection || !this.#up) throw new BrokerUnavailable("there is no connection to NATS");
     return this.#connection;
+  }
+
+  /** Says something to whoever listens at this moment, on no stream. While there is no connection it is dropped, and nobody hears of that. */
+  say(subject: string, text: string): void {
+    try {
+      if (this.#up) this.#connection?.publish(subject, text);
+    } catch {
+      // Closed a moment ago: the same as away.
+    }
+  }
+
+  /** Calls `listener` with what is said on a subject, for as long as this lives; what is said while there is no connection is missed. It must not throw. */
+  hear(subject: string, listener: (text: string) => void): void {
+    let subscription: Subscription | undefined;
+    this.onConnect(() => {
+      // It comes back by itself with its connection, but not on another one, nor once the server refused it, whose rights may have been mended since.
+      if (subscription && !subscription.isClosed()) return;
+      try {
+        subscription = this.#connection?.subscribe(subject, {
+          callback: (refused, message) => {
+            if (!refused) listener(message.string());
+          },
+        });
+      } catch {
+        // Closed a moment ago: the next connection brings it.
+      }
+    });
   }
 
   async close(): Promise<void> {

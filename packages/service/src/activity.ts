@@ -16,7 +16,10 @@ export interface Sighting {
 const BUCKET_MS = 100;
 const KEPT_MS = 5000;
 /** Marks kept of one kind in one tenth: enough to follow what a person does by hand, whatever load runs beside it. Tracked events come by the hundred, and have none. */
-const MARKS = 24;
+export const MARKS = 24;
+
+/** Where the last tenth ended that is over. */
+export const lastTenth = (now: number): number => Math.floor(now / BUCKET_MS) * BUCKET_MS;
 
 /**
  * The last five seconds of what this process saw of the flow of events, counted by tenths: for whoever draws it. Not a log and not a measure
@@ -25,6 +28,7 @@ const MARKS = 24;
 export class Activity {
   readonly #sightings: Sighting[] = [];
   #open = new Map<string, Sighting>();
+  #heard: Sighting[] = [];
   #bucket = 0;
 
   /** One event with this subject passed `hop` now; `ms` after its commit, if that is known. */
@@ -44,6 +48,19 @@ export class Activity {
     }
   }
 
+  /**
+   * Takes in what another process saw. It counts as of the tenth in which it was heard of: whoever asks only for what ended since they asked last would
+   * miss what is added to an earlier one. When each event was seen stays as it was.
+   */
+  hear(sightings: readonly Sighting[], now = Date.now()): void {
+    this.#turn(now);
+    const at = (this.#bucket + 1) * BUCKET_MS;
+    for (const sighting of sightings) {
+      // This process or the connection stood still: what is so old is no longer shown.
+      if (sighting.at >= now - KEPT_MS) this.#heard.push({ ...sighting, at });
+    }
+  }
+
   /** What was seen in the tenths that ended after `after`, and are over. */
   since(after: number, now = Date.now()): Sighting[] {
     this.#turn(now);
@@ -53,21 +70,22 @@ export class Activity {
   #turn(now: number): void {
     const bucket = Math.floor(now / BUCKET_MS);
     if (bucket === this.#bucket) return;
-    this.#sightings.push(...this.#open.values());
+    this.#sightings.push(...this.#open.values(), ...this.#heard);
     this.#open = new Map();
+    this.#heard = [];
     this.#bucket = bucket;
     while (this.#sightings[0] && this.#sightings[0].at < now - KEPT_MS) this.#sightings.shift();
   }
 }
 
-/** What this process saw. */
+/** What this process saw, and those it hears of it from. */
 export const activity = new Activity();
 
 /** `GET /internal/activity?after=`, to be added behind the guard of `/internal`. */
 export function addActivity(app: Express): void {
   app.get("/internal/activity", (req, res) => {
     const now = Date.now();
-    const until = Math.floor(now / BUCKET_MS) * BUCKET_MS;
+    const until = lastTenth(now);
     res.json({ until, sightings: activity.since(Number(req.query.after) || until - 1000, now) });
   });
 }

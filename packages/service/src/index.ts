@@ -1,5 +1,6 @@
 /** What every process of Quartet has: HTTP, problems, identity, dependencies, health, metrics, tracing, config, shutdown. */
 export { activity, addActivity, markOf, type Sighting } from "./activity.ts";
+export { shareActivity } from "./activity-sharing.ts";
 export * from "./admin.ts";
 export { type ApiOptions, createApi, finishApi, requestIdOf, sendProblem } from "./api.ts";
 export * from "./audit-metrics.ts";

@@ -5,6 +5,7 @@ import {
   metrics,
   observeBroker,
   runProcess,
+  shareActivity,
   superviseWorker,
   type Worker,
 } from "@quartet/service";
@@ -45,6 +46,7 @@ await runProcess({
     const broker = connectBroker(config.NATS_URL, logger);
     observeClickHouse(metrics, clickhouse);
     observeBroker(metrics, broker);
+    const endSharing = shareActivity("analytics", config.ROLE, broker);
     const anonymiser = createAnonymiser(clickhouse);
     const workers: Worker[] = [];
     const supervise = (name: string, work: (signal: AbortSignal) => Promise<void>) =>
@@ -134,6 +136,7 @@ await runProcess({
       },
       close: async () => {
         publisher.close();
+        endSharing();
         await broker.close();
         await clickhouse.close();
       },

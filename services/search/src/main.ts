@@ -1,5 +1,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { loadConfig, metrics, observeBroker, runProcess, superviseWorker, type Worker } from "@quartet/service";
+import {
+  loadConfig,
+  metrics,
+  observeBroker,
+  runProcess,
+  shareActivity,
+  superviseWorker,
+  type Worker,
+} from "@quartet/service";
 import { configSchema } from "./config.ts";
 import { connectBroker, createUserProjector, progress, replay } from "./events/projector.ts";
 import { createRebuilds } from "./events/rebuild.ts";
@@ -37,6 +45,7 @@ await runProcess({
     const broker = connectBroker(config.NATS_URL, logger);
     observeElasticsearch(metrics, client, elasticsearch, names);
     observeBroker(metrics, broker);
+    const endSharing = shareActivity("search", config.ROLE, broker);
     const workers: Worker[] = [];
     const supervise = (name: string, work: (signal: AbortSignal) => Promise<void>) =>
       workers.push(superviseWorker(name, work, { logger }));
@@ -143,6 +152,7 @@ await runProcess({
       },
       close: async () => {
         elasticsearch.close();
+        endSharing();
         await broker.close();
         await Promise.all([client.close(), slow.close()]);
       },

@@ -5,6 +5,7 @@ import {
   loadConfig,
   metrics,
   runProcess,
+  shareActivity,
   superviseWorker,
   type Worker,
 } from "@quartet/service";
@@ -60,6 +61,7 @@ await runProcess({
     };
 
     const broker = connectBroker(config.NATS_URL, logger);
+    const endSharing = shareActivity("session", config.ROLE, broker);
     const ask = createRefill(front);
     const work = back ? createRefill(back) : ask;
     const rebuilds = createRebuilds({
@@ -135,6 +137,7 @@ await runProcess({
       ready: async () => void (await redis.run(() => front.redis.ping())),
       close: async () => {
         redis.close();
+        endSharing();
         await broker.close();
         front.redis.disconnect();
         back?.redis.disconnect();

@@ -1,5 +1,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { createPeer, loadConfig, metrics, runProcess, superviseWorker, type Worker } from "@quartet/service";
+import {
+  createPeer,
+  loadConfig,
+  metrics,
+  runProcess,
+  shareActivity,
+  superviseWorker,
+  type Worker,
+} from "@quartet/service";
 import { configSchema } from "./config.ts";
 import { runAudit } from "./events/audit.ts";
 import { createDeadLetterOffice, NoSuchLetter } from "./events/dead.ts";
@@ -36,6 +44,7 @@ await runProcess({
     };
     observeDatabase(metrics, db, SLOT);
     observeStreams(metrics, broker);
+    const endSharing = shareActivity("user", config.ROLE, broker);
     const workers: Worker[] = [];
     const supervise = (name: string, work: (signal: AbortSignal) => Promise<void>) =>
       workers.push(superviseWorker(name, work, { logger }));
@@ -151,6 +160,7 @@ await runProcess({
       ready: async () => void (await db.run((client) => client.query("SELECT 1"))),
       close: async () => {
         await Promise.all(Object.values(peers).map((p) => p.close()));
+        endSharing();
         await broker.close();
         await db.close();
       },
