@@ -20,15 +20,16 @@ export interface SupervisorOptions {
   say: (line: string) => void;
   /** Called when a part got another process. */
   changed: () => void;
+  /** How often each part is asked whether it answers, in ms. Default 5 s. */
+  checkEveryMs?: number;
+  /** So long without an answer, though neither dead nor frozen nor starting, and it is restarted, in ms. Default a minute: well above any pause under full load. */
+  unreachableAfterMs?: number;
 }
 
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 15_000;
 /** A part that ran for so long is healthy again: its next restart is quick. */
 const HEALTHY_AFTER_MS = 60_000;
-const CHECK_EVERY_MS = 5_000;
-/** So long without an answer, though neither dead nor frozen, and it is restarted. Well above any pause under full load. */
-const UNREACHABLE_AFTER_MS = 60_000;
 
 /** Keeps the parts running: what dies is restarted with growing pauses, what is frozen or held down is left alone. */
 export class Supervisor {
@@ -87,10 +88,11 @@ export class Supervisor {
   }
 
   /**
-   * Restarts a part that lives but has not answered for a minute: it has lost its listener, or hangs. One that is starting is left alone: a start has a
+   * Restarts a part that lives but has not answered for long: it has lost its listener, or hangs. One that is starting is left alone: a start has a
    * deadline of its own, and on a busy machine a Java engine takes longer than a minute.
    */
   #checkAnswers(part: Part, answers: () => Promise<boolean>, starting: () => boolean): void {
+    const { checkEveryMs = 5_000, unreachableAfterMs = 60_000 } = this.#options;
     let lastAnswer = Date.now();
     let pid = part.pid;
     const check = async () => {
@@ -98,14 +100,14 @@ export class Supervisor {
       const excused = starting() || !identity || isStopped(identity) || part.pid !== pid;
       pid = part.pid;
       if (excused || (await answers())) lastAnswer = Date.now();
-      else if (Date.now() - lastAnswer > UNREACHABLE_AFTER_MS && !this.#stopping) {
-        this.#options.say(`${part.name} has not answered for ${UNREACHABLE_AFTER_MS / 1000} s; restarting it`);
+      else if (Date.now() - lastAnswer > unreachableAfterMs && !this.#stopping) {
+        this.#options.say(`${part.name} has not answered for ${unreachableAfterMs / 1000} s; restarting it`);
         lastAnswer = Date.now();
         await part.kill();
       }
-      if (!this.#stopping) this.#checks.set(part.name, setTimeout(check, CHECK_EVERY_MS));
+      if (!this.#stopping) this.#checks.set(part.name, setTimeout(check, checkEveryMs));
     };
-    this.#checks.set(part.name, setTimeout(check, CHECK_EVERY_MS));
+    this.#checks.set(part.name, setTimeout(check, checkEveryMs));
   }
 
   /** Stops watching, then stops the parts in the reverse of the order in which they were watched, those of one group side by side. */

@@ -1,10 +1,11 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { createEngine, type Engine } from "@quartet/engines";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { freeze, kill, revive, stateOf } from "../src/control.ts";
-import { Supervisor } from "../src/supervisor.ts";
+import { type Part, Supervisor } from "../src/supervisor.ts";
 
 const home = mkdtempSync(join(tmpdir(), "quartet-supervisor-"));
 const said: string[] = [];
@@ -73,4 +74,47 @@ test("what is frozen from elsewhere is left alone and goes on as the same proces
   await ready(nats);
   expect(nats.pid).toBe(pid);
   expect(said).toEqual([]);
+});
+
+test("one that takes longer to start than it may be silent is not restarted; one that runs and is silent is", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "quartet-supervisor-"));
+  const engine = createEngine("redis", { home: folder, randomPort: true, disposable: true, dieWithParent: true });
+  await engine.start();
+  let answering = true;
+  const started = Promise.withResolvers<void>();
+  const slow: Part = {
+    name: engine.name,
+    get port() {
+      return engine.port;
+    },
+    get pid() {
+      return engine.pid;
+    },
+    async start() {
+      await engine.start();
+      await started.promise;
+    },
+    stop: () => engine.stop(),
+    killNow: () => engine.killNow(),
+    kill: () => engine.kill(),
+    onExit: (listener) => engine.onExit(listener),
+  };
+  const patient = { checkEveryMs: 20, unreachableAfterMs: 200 };
+  const own = new Supervisor({ home: folder, say: (line) => said.push(line), changed: () => {}, ...patient });
+  own.watch(slow, async () => answering);
+  const first = engine.pid;
+  process.kill(first!, "SIGKILL");
+  await expect.poll(() => engine.pid, { timeout: 20_000 }).not.toBe(first);
+  await ready(engine);
+  answering = false;
+  const second = engine.pid;
+  // Five times as long as it may be silent once it runs.
+  await sleep(5 * patient.unreachableAfterMs);
+  expect(engine.pid).toBe(second);
+  expect(said).toEqual(["redis ended (SIGKILL); starting it again"]);
+  started.resolve();
+  await expect.poll(() => said.some((line) => line.includes("has not answered")), { timeout: 20_000 }).toBe(true);
+  answering = true;
+  await own.stop([[slow]]);
+  rmSync(folder, { recursive: true, force: true });
 });

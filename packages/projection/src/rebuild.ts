@@ -42,15 +42,19 @@ export async function followRebuilds(
   plan: RebuildPlan,
   { connection, logger, signal }: { connection(): NatsConnection; logger: Logger; signal: AbortSignal },
 ): Promise<void> {
+  let told = false;
   while (!signal.aborted) {
     let wait = LOOK_EVERY_MS;
     try {
       const current = await plan.current();
       if (current) await carryOut(plan, current, { connection, logger, signal });
       else await plan.cleanUp();
+      told = false;
     } catch (error) {
-      const level = error instanceof BrokerUnavailable ? "debug" : "warn";
-      logger[level]({ error: String(error) }, "the rebuild has to wait");
+      // A store that is away says the same every second.
+      const quiet: boolean = told || error instanceof BrokerUnavailable;
+      told ||= !quiet;
+      logger[quiet ? "debug" : "warn"]({ error: String(error) }, "the rebuild has to wait");
       wait = RETRY_MS;
     }
     await pause(wait, signal);
