@@ -85,7 +85,7 @@ ${table(
 }
 
 async function latencyChapter({ latency: plan }: Plan): Promise<Chapter> {
-  const system = await launch({ withinMs: 180_000 });
+  const system = await launch({ withinMs: 180_000, env: { WARM_UP_MS: "10000" } });
   const end = () => void system.launcher.kill("SIGINT");
   process.once("exit", end);
   const results: LatencyResult[] = [];

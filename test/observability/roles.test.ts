@@ -13,7 +13,7 @@ describe.skipIf(elsewhere)("a system with a process for each role", () => {
   const watching = new AbortController();
 
   beforeAll(async () => {
-    system = await launch({ env: { QUARTET_ROLES: "split", WARM_UP_MS: "0", AUDIT_INTERVAL_MS: "0" } });
+    system = await launch({ env: { QUARTET_ROLES: "split", AUDIT_INTERVAL_MS: "0" } });
     client = new Client(system.url, system.operatorToken);
     const stream = await fetch(`${system.url}/v1/console/stream`, { signal: watching.signal });
     expect(stream.status).toBe(200);

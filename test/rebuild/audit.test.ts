@@ -96,7 +96,7 @@ describe.skipIf(!home)("what was changed by hand is found and put right", () => 
     expect((await elastic("GET", "/users/_doc/no-uuid")).status).toBe(404);
     expect((await client.get("/v1/sessions/current", { token })).body.user.displayName).toBe(altered.displayName);
     expect(await redis.hget(`profile:${deleted.id}`, "handle")).toBe(deleted.handle);
-    expect(await redis.hget(`profile:${kept.id}`, "version")).toMatch(/^\d+$/);
+    expect(await redis.hget(`profile:${kept.id}`, "version"), `${audit.output}\n${kept.id}`).toMatch(/^\d+$/);
     expect(await redis.hget(`profile:${nobody}`, "handle")).toBeNull();
     expect(await total()).toBe(4);
     const top = await client.get(`/v1/analytics/top?name=${name}&property=a`);

@@ -57,7 +57,7 @@ export class Participant {
       const state = this.erasure(asked);
       return typeof state === "number" ? send(state, {}) : send(200, { state });
     }
-    if (req.url === "/internal/digests") {
+    if (req.url?.split("?")[0] === "/internal/digests") {
       this.digestsAsked++;
       const buckets = Array.from({ length: 256 }, () => new BucketDigest());
       for (const [id, { digest, version }] of this.held) buckets[auditBucket(id)]!.add(id, digest, version);

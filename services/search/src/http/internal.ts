@@ -61,8 +61,9 @@ export function addInternalRoutes(app: Express, context: SearchContext, options:
   });
 
   let cached: { at: number; answer: Promise<BucketDigests> } | undefined;
-  app.get("/internal/digests", async (_req, res) => {
-    if (!cached || performance.now() - cached.at > DIGEST_CACHE_MS) {
+  app.get("/internal/digests", async (req, res) => {
+    // An audit must not be answered with what was there before it began.
+    if (req.query.fresh === "true" || !cached || performance.now() - cached.at > DIGEST_CACHE_MS) {
       const mine = { at: performance.now(), answer: elasticsearch.run(() => digests.all(), { timeoutMs: WALK_MS }) };
       cached = mine;
       mine.answer.catch(() => {

@@ -76,8 +76,9 @@ export function internalRoutes(
   });
 
   let digests: { at: number; answer: Promise<unknown> } | undefined;
-  app.get("/internal/digests", async (_req, res) => {
-    if (!digests || performance.now() - digests.at > DIGEST_CACHE_MS) {
+  app.get("/internal/digests", async (req, res) => {
+    // An audit must not be answered with what was there before it began.
+    if (req.query.fresh === "true" || !digests || performance.now() - digests.at > DIGEST_CACHE_MS) {
       const answer = (async () => {
         const asOf = (await redis.run(() => profiles.asOf())) ?? null;
         return { asOf, buckets: await redis.run(() => profiles.digests(), { timeoutMs: 30_000 }) };

@@ -107,7 +107,7 @@ async function findDrift(
   expected: { count: number; digest: string }[],
   signal: AbortSignal,
 ): Promise<Drift[]> {
-  const { buckets } = await get<Digests>(peers[store], "/internal/digests");
+  const { buckets } = await get<Digests>(peers[store], "/internal/digests?fresh=true");
   const suspects = expected.flatMap((e, i) => (e.digest === buckets[i]?.digest ? [] : [i]));
   if (suspects.length === 0) return [];
   const first = new Map<number, Map<string, Drift>>();
