@@ -77,6 +77,7 @@ test("what is frozen from elsewhere is left alone and goes on as the same proces
 });
 
 test("one that takes longer to start than it may be silent is not restarted; one that runs and is silent is", async () => {
+  const lines: string[] = [];
   const folder = mkdtempSync(join(tmpdir(), "quartet-supervisor-"));
   const engine = createEngine("redis", { home: folder, randomPort: true, disposable: true, dieWithParent: true });
   await engine.start();
@@ -100,7 +101,7 @@ test("one that takes longer to start than it may be silent is not restarted; one
     onExit: (listener) => engine.onExit(listener),
   };
   const patient = { checkEveryMs: 20, unreachableAfterMs: 200 };
-  const own = new Supervisor({ home: folder, say: (line) => said.push(line), changed: () => {}, ...patient });
+  const own = new Supervisor({ home: folder, say: (line) => lines.push(line), changed: () => {}, ...patient });
   own.watch(slow, async () => answering);
   const first = engine.pid;
   process.kill(first!, "SIGKILL");
@@ -111,9 +112,9 @@ test("one that takes longer to start than it may be silent is not restarted; one
   // Five times as long as it may be silent once it runs.
   await sleep(5 * patient.unreachableAfterMs);
   expect(engine.pid).toBe(second);
-  expect(said).toEqual(["redis ended (SIGKILL); starting it again"]);
+  expect(lines).toEqual(["redis ended (SIGKILL); starting it again"]);
   started.resolve();
-  await expect.poll(() => said.some((line) => line.includes("has not answered")), { timeout: 20_000 }).toBe(true);
+  await expect.poll(() => lines.some((line) => line.includes("has not answered")), { timeout: 20_000 }).toBe(true);
   answering = true;
   await own.stop([[slow]]);
   rmSync(folder, { recursive: true, force: true });

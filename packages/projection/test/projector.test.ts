@@ -142,7 +142,8 @@ describe("projector", () => {
     broken = false;
     await until("all", async () => (await keys(stream)) === 300);
     expect(log.filter((l) => l.level === "warn")).toHaveLength(1);
-    expect(log.filter((l) => l.message.startsWith("store takes events again"))).toHaveLength(1);
+    // It is said a moment after the rows are there.
+    await until("said", () => log.filter((l) => l.message.startsWith("store takes events again")).length === 1);
     expect(await letters("broken")).toEqual([]);
   });
 
