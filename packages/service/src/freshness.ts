@@ -6,6 +6,9 @@ import { badRequest } from "./problem.ts";
 /** The longest wait a caller may ask for, in seconds. */
 export const maxWaitSeconds = 10;
 
+/** The last look has so long, however little of the wait is left. */
+const SHORTEST_LOOK_MS = 100;
+
 export interface Freshness {
   /** How long the caller wants to wait, in ms; 0 if it did not ask. */
   waitMs: number;
@@ -42,15 +45,25 @@ export function parseWait(prefer: string | string[] | undefined): number {
 
 /**
  * Waits until `check` says that the store shows what the token asks for, at most `waitMs` (0: looks once), and says so in the answer:
- * `Preference-Applied: wait` if it does, `Quartet-Freshness: stale` if not. Looks again after 5 ms, then ever later, at most every 100 ms.
- * An error of `check` passes on. Returns whether it is fresh. Call it only if the request had a token.
+ * `Preference-Applied: wait` if it does, `Quartet-Freshness: stale` if not. Looks again after 5 ms, then ever later, at most every 150 ms.
+ * An error of `check` passes on; a later look that has no answer when the wait is over counts as no, and is left to itself. Returns whether it is fresh. Call it only if the request had a token.
  */
 export async function awaitFreshness(
   res: Response,
   options: { waitMs: number; check: () => Promise<boolean> | boolean },
 ): Promise<boolean> {
   const deadline = performance.now() + options.waitMs;
+  const lookAgain = async (): Promise<boolean> => {
+    const over = new AbortController();
+    // The store may be slow to say so; whoever gave a limit is answered with what there is when it is reached.
+    const late = sleep(Math.max(SHORTEST_LOOK_MS, deadline - performance.now()), false, { signal: over.signal });
+    late.catch(() => {});
+    const answer = Promise.resolve(options.check());
+    answer.catch(() => {});
+    return Promise.race([answer, late]).finally(() => over.abort());
+  };
   let pause = 5;
+  // Whether the store answers at all is for the first look to find out.
   let fresh = await options.check();
   while (!fresh && !res.closed) {
     const left = deadline - performance.now();
@@ -58,7 +71,7 @@ export async function awaitFreshness(
     await sleep(Math.min(pause, left));
     // Each look is a question to the store, and the next batch is seldom closer than this.
     pause = Math.min(pause * 2, 150);
-    fresh = await options.check();
+    fresh = await lookAgain();
   }
   if (!fresh) res.setHeader("Quartet-Freshness", "stale");
   else if (options.waitMs > 0) res.setHeader("Preference-Applied", "wait");

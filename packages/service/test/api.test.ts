@@ -56,7 +56,9 @@ beforeAll(async () => {
   app.get("/fresh", async (req, res) => {
     const { waitMs, token } = readFreshness(req);
     let looks = 0;
-    if (token) await awaitFreshness(res, { waitMs, check: () => ++looks > Number(req.query.after) });
+    const hangs = () => new Promise<boolean>(() => {});
+    const check = () => (++looks > 1 && req.query.hangs ? hangs() : looks > Number(req.query.after));
+    if (token) await awaitFreshness(res, { waitMs, check });
     setAsOf(res, new Date(0));
     res.json({ waitMs, looks });
   });
@@ -304,6 +306,9 @@ describe("freshness", () => {
     const stale = await send("/fresh?after=3", { headers: { "consistency-token": token } });
     expect([stale.headers.get("preference-applied"), stale.headers.get("quartet-freshness")]).toEqual([null, "stale"]);
     expect(stale.headers.get("quartet-as-of")).toBe("1970-01-01T00:00:00.000Z");
+    // Asked again, the store hangs: what there is comes when the wait is over.
+    const hung = await send("/fresh?after=9&hangs=1", { headers: { "consistency-token": token, prefer: "wait=1" } });
+    expect([hung.status, hung.headers.get("quartet-freshness")]).toEqual([200, "stale"]);
   });
 });
 
