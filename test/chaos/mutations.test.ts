@@ -59,14 +59,18 @@ describe("the suite", () => {
   });
 
   it.each([
-    ["drop-ack", "projector-thawed-late", "facts"],
-    ["skip-version-check", "projector-thawed-late", "stores-equal"],
-    ["ack-before-flush", "clickhouse-and-projector", "facts"],
-    ["forget-tombstone", "projector-thawed-late", "converged"],
-  ])("fails on one with the defect %s", async (defect, experiment, invariant) => {
+    ["drop-ack", "projector-thawed-late", ["facts"]],
+    ["skip-version-check", "projector-thawed-late", ["stores-equal"]],
+    // What was acknowledged and not written is missing; or, if it was written later after all, an answer claimed it too early.
+    ["ack-before-flush", "clickhouse-and-projector", ["facts", "as-of"]],
+    ["forget-tombstone", "projector-thawed-late", ["converged"]],
+  ])("fails on one with the defect %s", async (defect, experiment, invariants) => {
     const { code, broken, said } = await chaos([experiment], defect);
     expect(code, said).toBe(1);
-    expect([...broken], said).toContain(invariant);
+    expect(
+      invariants.some((invariant) => broken.has(invariant)),
+      said,
+    ).toBe(true);
   });
 
   it("refuses a defect that does not exist", async () => {
