@@ -46,7 +46,8 @@ const properties: Record<string, estypes.MappingProperty> = {
   note: { type: "object", enabled: false },
 };
 
-const SETTLE_MS = 300;
+/** A watermark that was read just before may be said until then: its request had a second and a half, and it is remembered for a tenth. */
+const SETTLE_MS = 2_000;
 /** As far as the clocks of a source and of this service may be apart. */
 const CLOCKS_DIFFER_MS = 1_000;
 
