@@ -2,7 +2,7 @@ import { writeFileSync } from "node:fs";
 import { availableParallelism, cpus, loadavg, totalmem, type } from "node:os";
 import { parseArgs } from "node:util";
 import { forget, launch } from "../test/lib/launch.ts";
-import { type LatencyResult, latency, populate } from "./latency.ts";
+import { type LatencyResult, latency, POLL_MS, populate } from "./latency.ts";
 import { COMPARISON_HEAD, comparisonRow, figure, table } from "./numbers.ts";
 import { benchProjection } from "./projection.ts";
 import { benchRelay } from "./relay.ts";
@@ -117,7 +117,7 @@ async function latencyChapter({ latency: plan }: Plan): Promise<Chapter> {
   const text = `## Latency: commit -> visible
 
 PATCHes by an operator at a steady rate for ${plan.seconds} s, through the gateway of a whole local system of five engines and five services; the bench is on
-the same machine. From the moment the write was acknowledged to the client. "searchable" is an ordinary search that is repeated every 100 ms;
+the same machine. From the moment the write was acknowledged to the client. "searchable" is an ordinary search that is repeated every ${POLL_MS} ms;
 Search writes at most every 200 ms under a trickle, Analytics every 250 ms, and on average half of that is in it; "counted" and "session copy" are reads that wait with the write's token. Four writes a second are followed.
 
 ${table(["writes asked for", "acknowledged", "visible as", "p50", "p99", "within 1 s", "samples"], rows)}`;

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { remembered } from "@quartet/service";
 import type { ClickHouse } from "./client.ts";
 import { countedAmong } from "./facts.ts";
 import { readWatermarks, type Watermarks } from "./watermarks.ts";
@@ -44,22 +45,12 @@ export function createLooks(clickhouse: ClickHouse): Looks {
     asking = false;
   };
 
-  let cached: { at: number; value: Promise<Watermarks> } | undefined;
   return {
     counted: (ids) =>
       new Promise((resolve, reject) => {
         waiting.push({ ids, resolve, reject });
         if (!asking) void ask();
       }),
-    watermarks() {
-      if (!cached || performance.now() - cached.at > CACHED_MS) {
-        const mine = { at: performance.now(), value: readWatermarks(clickhouse) };
-        cached = mine;
-        mine.value.catch(() => {
-          if (cached === mine) cached = undefined;
-        });
-      }
-      return cached.value;
-    },
+    watermarks: remembered(CACHED_MS, () => readWatermarks(clickhouse)),
   };
 }

@@ -9,11 +9,11 @@ import {
   parseParams,
   parseQuery,
   type Rebuilds,
+  remembered,
   requireService,
 } from "@quartet/service";
 import type { Express } from "express";
 import { z } from "zod";
-import type { BucketDigests } from "../store/digests.ts";
 import { similar } from "../store/search.ts";
 import { countLiving, erase } from "../store/users.ts";
 import type { SearchContext } from "./context.ts";
@@ -60,17 +60,10 @@ export function addInternalRoutes(app: Express, context: SearchContext, options:
     state: () => elasticsearch.run(() => options.rebuilds.state()),
   });
 
-  let cached: { at: number; answer: Promise<BucketDigests> } | undefined;
+  const allDigests = remembered(DIGEST_CACHE_MS, () => elasticsearch.run(() => digests.all(), { timeoutMs: WALK_MS }));
   app.get("/internal/digests", async (req, res) => {
     // An audit must not be answered with what was there before it began.
-    if (req.query.fresh === "true" || !cached || performance.now() - cached.at > DIGEST_CACHE_MS) {
-      const mine = { at: performance.now(), answer: elasticsearch.run(() => digests.all(), { timeoutMs: WALK_MS }) };
-      cached = mine;
-      mine.answer.catch(() => {
-        if (cached === mine) cached = undefined;
-      });
-    }
-    res.json(await cached.answer);
+    res.json(await allDigests({ fresh: req.query.fresh === "true" }));
   });
 
   app.get("/internal/digests/:bucket", async (req, res) => {

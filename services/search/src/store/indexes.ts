@@ -55,6 +55,8 @@ export interface IndexOptions {
   names: IndexNames;
   replicas: number;
   refreshInterval: string;
+  /** Nobody reads it but who makes it: no old claim can be said of it. */
+  unread?: boolean;
   /** How long the engine itself remembers a deletion; for tests. */
   gcDeletes?: string;
 }
@@ -71,7 +73,7 @@ export async function ensureIndexes(client: Client, options: IndexOptions): Prom
     return false;
   }
   // Readers remember a watermark for a moment: that of a lost index must be forgotten before there is an empty one to say it of.
-  await sleep(SETTLE_MS);
+  if (!options.unread) await sleep(SETTLE_MS);
   const index = `${names.users}-v${VERSION}`;
   const made = await create(client, index, { ...bodyOf(options, {}), aliases: { [names.users]: {} } });
   if (!made) await dropNameless(client, names, index);

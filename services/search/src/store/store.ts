@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "@elastic/elasticsearch";
+import { remembered } from "@quartet/service";
 import { createDigests, type Digests } from "./digests.ts";
 import type { IndexNames } from "./indexes.ts";
 import { createSnapshots, type Snapshots } from "./pits.ts";
@@ -55,17 +56,7 @@ function shared(work: () => Promise<void>, spacingMs: number): () => Promise<voi
 
 /** `slow` is for what takes longer than a request has. */
 export function createStore(client: Client, slow: Client, names: IndexNames): SearchStore {
-  let cached: { at: number; value: Promise<string | undefined> } | undefined;
-  const watermark = (): Promise<string | undefined> => {
-    if (!cached || performance.now() - cached.at > CACHED_MS) {
-      const mine = { at: performance.now(), value: readWatermark(client, names, "user") };
-      cached = mine;
-      mine.value.catch(() => {
-        if (cached === mine) cached = undefined;
-      });
-    }
-    return cached.value;
-  };
+  const watermark = remembered(CACHED_MS, () => readWatermark(client, names, "user"));
 
   return {
     client,

@@ -36,7 +36,7 @@ export async function warmUp(client: Client, prefix: string, ms: number, signal:
   const store = createStore(client, client, names);
   const ids = Array.from({ length: USERS }, () => uuidv7());
   try {
-    await ensureIndexes(client, { names, replicas: 0, refreshInterval: "250ms" });
+    await ensureIndexes(client, { names, replicas: 0, refreshInterval: "250ms", unread: true });
     for (let revision = 1; performance.now() < end && !signal.aborted; revision++) {
       const batch = Array.from({ length: BATCH }, (_, i) => ids[(revision * BATCH + i) % USERS]!);
       const users = batch.map((id) => someUser(id, revision));

@@ -9,6 +9,7 @@ import {
   parseParams,
   type Rebuilds,
   readFreshness,
+  remembered,
   requireService,
   setAsOf,
   unauthorized,
@@ -75,20 +76,13 @@ export function internalRoutes(
     state: () => redis.run(() => rebuilds.state()),
   });
 
-  let digests: { at: number; answer: Promise<unknown> } | undefined;
+  const digests = remembered(DIGEST_CACHE_MS, async () => {
+    const asOf = (await redis.run(() => profiles.asOf())) ?? null;
+    return { asOf, buckets: await redis.run(() => profiles.digests(), { timeoutMs: 30_000 }) };
+  });
   app.get("/internal/digests", async (req, res) => {
     // An audit must not be answered with what was there before it began.
-    if (req.query.fresh === "true" || !digests || performance.now() - digests.at > DIGEST_CACHE_MS) {
-      const answer = (async () => {
-        const asOf = (await redis.run(() => profiles.asOf())) ?? null;
-        return { asOf, buckets: await redis.run(() => profiles.digests(), { timeoutMs: 30_000 }) };
-      })();
-      digests = { at: performance.now(), answer };
-      answer.catch(() => {
-        digests = undefined;
-      });
-    }
-    res.json(await digests.answer);
+    res.json(await digests({ fresh: req.query.fresh === "true" }));
   });
 
   app.get("/internal/digests/:bucket", async (req, res) => {

@@ -52,7 +52,8 @@ export async function findErasure(db: Database, id: string): Promise<ErasureBody
 }
 
 /**
- * Takes up to `limit` erasures that are due, those that are open before those that are to be swept once more, for `leaseSeconds`: no other replica takes them meanwhile, and another one does if this one dies.
+ * Takes up to `limit` erasures that are due, those that are open before those that are to be swept once more, for `leaseSeconds`: no other replica takes
+ * them meanwhile, and another one does if this one dies.
  */
 export function takeDueErasures(db: Database, limit: number, leaseSeconds: number): Promise<ErasureRow[]> {
   return db.run(async (client) => {
