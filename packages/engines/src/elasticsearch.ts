@@ -204,7 +204,15 @@ export class ElasticsearchEngine extends LocalEngine {
       "es.distribution.type": "zip",
       "es.java.type": "ES_JAVA_HOME",
     };
-    const options = ["-Xms4m", "-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+    // The preparer leaves a file behind in its temporary folder each time: in ours, not in everybody's.
+    const temporary = join(this.dir, "tmp");
+    const options = [
+      "-Xms4m",
+      "-Xmx64m",
+      "-XX:+UseSerialGC",
+      "-XX:TieredStopAtLevel=1",
+      `-Djava.io.tmpdir=${temporary}`,
+    ];
     const flags = Object.entries(properties).map(([key, value]) => `-D${key}=${value}`);
     const path = ["-cp", `${join(home, "lib/*")}:${join(home, "lib/cli-launcher/*")}`];
     const command = [java, ...options, ...flags, ...path, "org.elasticsearch.launcher.CliToolLauncher"];
@@ -214,7 +222,7 @@ export class ElasticsearchEngine extends LocalEngine {
       LANG: "C.UTF-8",
       ES_HOME: home,
       ES_PATH_CONF: config,
-      ES_TMPDIR: join(this.dir, "tmp"),
+      ES_TMPDIR: temporary,
       ES_JAVA_HOME: jdk,
       ES_DISTRIBUTION_TYPE: "zip",
       ES_REDIRECT_STDOUT_TO_STDERR: "true",
