@@ -137,7 +137,7 @@ test("any order, duplicates, cuts, restarts and compaction: profiles, sessions a
       return {
         deliver: (batch) => deliver(store, batch),
         async restart() {
-          store.redis.disconnect();
+          store.close();
           store = await open();
         },
         async read() {
@@ -151,7 +151,7 @@ test("any order, duplicates, cuts, restarts and compaction: profiles, sessions a
           return { profiles, sessions, ended: ended.sort() };
         },
         async close() {
-          store.redis.disconnect();
+          store.close();
         },
       };
     },
@@ -212,7 +212,7 @@ test("digests are those of the contract, over what is held; the erased are not i
     const [one] = await profiles.bucket(auditBucket((people[1] as Person).id));
     expect(one).toMatchObject({ id: expect.any(String), version: expect.any(Number) });
   } finally {
-    store.redis.disconnect();
+    store.close();
   }
 });
 
@@ -235,7 +235,7 @@ test("a watermark never goes back", async () => {
       { numRuns: 20 },
     );
   } finally {
-    store.redis.disconnect();
+    store.close();
   }
 });
 

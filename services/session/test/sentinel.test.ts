@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { choosePort, fetchEngines } from "@quartet/engines";
@@ -47,13 +48,14 @@ beforeAll(async () => {
   program = join((await fetchEngines(["redis"])).redis, PROGRAM);
 });
 afterAll(async () => {
-  store?.redis.disconnect();
+  store?.close();
   killAll();
   await Promise.all(processes.map((child) => child.exitCode ?? child.signalCode ?? once(child, "exit")));
   rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
 });
 
-test("follows the primary that the Sentinels name, through the end of the first", async () => {
+/** A primary, a replica, and a Sentinel that knows both. */
+async function failoverGroup() {
   const [primary, replica, sentinel] = [await choosePort(), await choosePort(), await choosePort()];
   const acl = ["user session_service on >a:colon ~* &* +@all -@admin -@dangerous +info +role"];
   const first = await start(primary, acl);
@@ -66,18 +68,53 @@ test("follows the primary that the Sentinels name, through the end of the first"
   await start(sentinel, watched, ["--sentinel"]);
   const replicas = () => ask(sentinel, (redis) => redis.call("SENTINEL", "REPLICAS", "quartet"));
   await eventually(async () => ((await replicas()) as unknown[]).length === 1, { what: "the Sentinel knows both" });
+  const named = () => ask(sentinel, (redis) => redis.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "quartet"));
+  return { primary, replica, sentinel, first, named };
+}
 
+const write = (key: string) => store!.redis.set(key, "1").catch(() => false);
+
+test("follows the primary that the Sentinels name, through the end of the first", async () => {
+  const { primary, replica, sentinel, first } = await failoverGroup();
   const [dead] = [await choosePort()];
   const url = `redis+sentinel://${ACCOUNT}@127.0.0.1:${dead},127.0.0.1:${sentinel}/quartet`;
   store = connectRedis(url, 950, () => {});
-  const { redis } = store;
-  await eventually(() => redis.set("before", "1").catch(() => false), { what: "a write" });
+  await eventually(() => write("before"), { what: "a write" });
   expect(await ask(primary, (r) => r.get("before"))).toBe("1");
   await eventually(() => ask(replica, (r) => r.get("before")), { what: "the write at the replica" });
 
   first.kill("SIGKILL");
-  await eventually(() => redis.set("after", "1").catch(() => false), { what: "a write after the failover" });
+  await eventually(() => write("after"), { what: "a write after the failover" });
   expect(await ask(replica, (r) => r.mget("before", "after"))).toEqual(["1", "1"]);
+  store.close();
+});
+
+test("another primary is announced while it asks where the primary is: it asks again", async () => {
+  const { replica, sentinel, first, named } = await failoverGroup();
+  // Between the service and the Sentinel: from now on a new question gets no answer, while what was subscribed to goes on.
+  let silent = false;
+  const wire = createServer((near) => {
+    const far = connect(sentinel, "127.0.0.1").on("error", () => near.destroy());
+    near.on("error", () => far.destroy()).on("close", () => far.destroy());
+    far.on("close", () => near.destroy());
+    near.pipe(far);
+    if (!silent) far.pipe(near);
+  });
+  const port = await choosePort();
+  wire.listen(port, "127.0.0.1");
+  await once(wire, "listening");
+  store = connectRedis(`redis+sentinel://${ACCOUNT}@127.0.0.1:${port}/quartet`, 950, () => {});
+  await eventually(() => write("before"), { what: "a write" });
+  await eventually(() => ask(replica, (r) => r.get("before")), { what: "the write at the replica" });
+
+  silent = true;
+  first.kill("SIGKILL");
+  await eventually(async () => ((await named()) as string[])[1] === String(replica), { what: "the failover" });
+  silent = false;
+  await eventually(() => write("after"), { what: "a write after the failover" });
+  expect(await ask(replica, (r) => r.mget("before", "after"))).toEqual(["1", "1"]);
+  store.close();
+  wire.close();
 });
 
 test("reads every form of the URL, and says what is wrong with another", () => {

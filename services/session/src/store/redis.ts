@@ -17,7 +17,11 @@ export type Run = (script: string, ...argv: (string | number)[]) => Promise<unkn
 export interface RedisStore {
   readonly redis: Redis;
   run: Run;
+  /** Ends the connection; it does not come back. */
+  close(): void;
 }
+
+const AGAIN_MS = 200;
 
 /**
  * A connection that never queues: while Redis is away a command fails at once, and one that gets no answer fails at `timeoutMs`. It connects
@@ -38,6 +42,11 @@ export function connectRedis(url: string, timeoutMs: number, onError: (error: Er
     reconnectOnError: (error) => error.message.startsWith("READONLY"),
   });
   redis.on("error", onError);
+  // ioredis gives up for ever if Sentinels announce another primary in the moment in which it asks them where the primary is.
+  let closed = false;
+  redis.on("end", () => {
+    if (!closed) setTimeout(() => void (closed || redis.connect().catch(() => {})), AGAIN_MS);
+  });
   for (const name of scripts) {
     const body = readFileSync(new URL(`${name}.lua`, folder), "utf8");
     redis.defineCommand(name, { numberOfKeys: 0, lua: `${lib}\n${body}` });
@@ -47,6 +56,10 @@ export function connectRedis(url: string, timeoutMs: number, onError: (error: Er
     redis,
     run(script, ...argv) {
       return commands[script]!(...argv);
+    },
+    close() {
+      closed = true;
+      redis.disconnect();
     },
   };
 }
