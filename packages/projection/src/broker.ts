@@ -96,8 +96,11 @@ export interface ConsumerState {
   lag: number;
   /** Everything up to here is acknowledged. */
   ackFloor: number;
-  /** Nothing waits and nothing is under way. */
-  idle: boolean;
+  /**
+   * Everything up to here is settled, of all that the server has offered so far: the floor, or if nothing waits and nothing is under way the last
+   * delivered message. Not the stream's last one: the server acknowledges a publish before it offers the message.
+   */
+  settled: number;
   /** Letters of this consumer on the dead-letter stream. */
   deadLetters: number;
   /** When the stream was created (RFC 3339): its incarnation. */
@@ -121,7 +124,7 @@ export async function inspectConsumer(
   return {
     lag,
     ackFloor: info.ack_floor.stream_seq,
-    idle: lag === 0,
+    settled: lag === 0 ? Math.max(info.ack_floor.stream_seq, info.delivered.stream_seq) : info.ack_floor.stream_seq,
     deadLetters: Object.values(letters.state.subjects ?? {}).reduce((sum, n) => sum + n, 0),
     streamCreated: created,
   };

@@ -27,6 +27,10 @@ export class DeliveryRuns {
     this.#runs.splice(i, 1, ...parts.filter((run) => run.from <= run.to));
   }
 
+  clear(): void {
+    this.#runs = [];
+  }
+
   /** Everything up to `floor` is acknowledged by somebody: no need to remember it. */
   forget(floor: number): void {
     while (this.#runs.length > 0 && this.#runs[0]!.to <= floor) this.#runs.shift();

@@ -55,8 +55,10 @@ export function isDelivery(message: Msg): boolean {
  */
 export class Acknowledger {
   readonly #nc: NatsConnection;
-  #unconfirmed: string[] = [];
+  #unconfirmed: Delivery[] = [];
   #flushing = false;
+  /** Nothing is sent: it is not known whether the server still means the same by a sequence. */
+  #held = false;
 
   constructor(nc: NatsConnection) {
     this.#nc = nc;
@@ -64,13 +66,13 @@ export class Acknowledger {
 
   ack(delivery: Delivery): void {
     this.#send(delivery.reply, "+ACK");
-    this.#unconfirmed.push(delivery.reply);
+    this.#unconfirmed.push(delivery);
   }
 
   /** Never deliver it again although it was not applied. */
   term(delivery: Delivery): void {
     this.#send(delivery.reply, "+TERM");
-    this.#unconfirmed.push(delivery.reply);
+    this.#unconfirmed.push(delivery);
   }
 
   /** Give it back: to anybody, at once or after `delayMs`. */
@@ -83,9 +85,19 @@ export class Acknowledger {
     this.#send(delivery.reply, "+WPI");
   }
 
+  /** From a disconnect until `repeat` nothing is sent. */
+  hold(): void {
+    this.#held = true;
+  }
+
+  /** What the server may not know yet. */
+  get unconfirmed(): readonly Delivery[] {
+    return this.#unconfirmed;
+  }
+
   /** A pong after these acknowledgements means that the server has them. One flush at a time covers all. */
   confirm(): void {
-    if (this.#flushing || this.#unconfirmed.length === 0) return;
+    if (this.#held || this.#flushing || this.#unconfirmed.length === 0) return;
     this.#flushing = true;
     const covered = this.#unconfirmed.length;
     this.#nc
@@ -99,13 +111,15 @@ export class Acknowledger {
       });
   }
 
-  /** After a reconnect to the same consumer. What the server already has it ignores. */
+  /** After a reconnect to the same consumer of a stream that has lost nothing. What the server already has it ignores. */
   repeat(): void {
-    for (const reply of this.#unconfirmed) this.#send(reply, "+ACK");
+    this.#held = false;
+    for (const { reply } of this.#unconfirmed) this.#send(reply, "+ACK");
     this.confirm();
   }
 
   #send(reply: string, body: string): void {
+    if (this.#held) return;
     try {
       this.#nc.publish(reply, body);
     } catch {

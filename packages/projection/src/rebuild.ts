@@ -7,6 +7,8 @@ import type { Logger, Projector } from "./types.ts";
 
 const LOOK_EVERY_MS = 1_500;
 const RETRY_MS = 1_000;
+/** How far the clocks of two machines may be apart. */
+const CLOCKS_DIFFER_MS = 1_000;
 
 /** The rebuild that a store says is under way. */
 export interface RebuildUnderWay {
@@ -24,8 +26,8 @@ export interface RebuildPlan {
   current(): Promise<RebuildUnderWay | undefined>;
   /** Notes in the store that the replay has begun. */
   begun(id: string): Promise<void>;
-  /** A projector that fills the new place. `caughtUp` is for its first watermark. */
-  project(id: string, caughtUp: () => void): Projector;
+  /** A projector that fills the new place. `watermark` is for each of its watermarks. */
+  project(id: string, watermark: (source: string, at: Date) => void): Projector;
   /** Puts the new place where the old one is. Once more does no harm. */
   swap(id: string): Promise<void>;
   /** Takes away what is left of old places, if it is time. Called again and again. */
@@ -34,9 +36,10 @@ export interface RebuildPlan {
 
 /**
  * Carries out the rebuilds of a store, for ever: replays the stream into a new place by a consumer of its own, and puts that in the old one's stead at its
- * first watermark. Why that is enough: whoever writes to the old place looks first whether there is a new one and then writes to both. What was written
- * without looking up the new one was in the stream before the replay began, and a watermark of the replay says of an instant after that that everything in
- * the stream is in the new place. So from then on the new place holds whatever the old one does.
+ * first watermark of an instant after the replay began. Why that is enough: whoever writes to the old place looks first whether there is a new one and then
+ * writes to both. What was written without looking up the new one had been committed by its owner before the replay began (it came by the stream, or by a
+ * call), and such a watermark says that all of that is in the new place: an older one, which a stream keeps while its relay stands still, does not. So from
+ * then on the new place holds whatever the old one does.
  */
 export async function followRebuilds(
   plan: RebuildPlan,
@@ -73,7 +76,9 @@ async function carryOut(
   }
   const stop = new AbortController();
   let caughtUp = false;
-  const projector = plan.project(id, () => {
+  const since = Date.now() + CLOCKS_DIFFER_MS;
+  const projector = plan.project(id, (_source, at) => {
+    if (at.getTime() <= since) return;
     caughtUp = true;
     stop.abort();
   });

@@ -1,7 +1,7 @@
 import type { NatsConnection } from "nats";
 import type { Applier, Settled } from "./applier.ts";
 import { backoff, pause } from "./backoff.ts";
-import { type ConsumerSpec, ensureConsumer, type Incarnation } from "./consumer.ts";
+import { type ConsumerSpec, ensureConsumer, type Incarnation, isIntact } from "./consumer.ts";
 import { DeliveryRuns } from "./deliveries.ts";
 import { Acknowledger, type Delivery } from "./delivery.ts";
 import { JetStreamFailure, reasonOf, Stopped } from "./errors.ts";
@@ -60,6 +60,10 @@ export class Session<T> {
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #max: number;
   readonly #maxBytes: number;
+  /** The highest number the consumer has given a delivery here. */
+  #counted = 0;
+  /** In hand under numbers that the consumer gives out again, since it was put back by a crash. */
+  readonly #numberedAnew = new Set<Delivery>();
   #gone = false;
   #recovering = false;
   #recovered = Number.NEGATIVE_INFINITY;
@@ -245,13 +249,15 @@ export class Session<T> {
 
   #received(delivery: Delivery): void {
     this.#runs.add(delivery.consumerSeq);
+    this.#counted = Math.max(this.#counted, delivery.consumerSeq);
     if (this.#options.unsafe?.ackBeforeApply) this.#acks.ack(delivery);
     if (delivery.deliveries > 1) this.#events.redelivered();
   }
 
   #lowestHeld(): number {
     let lowest = Number.POSITIVE_INFINITY;
-    for (const delivery of this.#everything()) lowest = Math.min(lowest, delivery.consumerSeq);
+    for (const delivery of this.#everything())
+      lowest = Math.min(lowest, this.#numberedAnew.has(delivery) ? 0 : delivery.consumerSeq);
     return lowest;
   }
 
@@ -290,7 +296,16 @@ export class Session<T> {
         ) {
           this.#logger.warn({ reason }, "stream or consumer was made anew: reading it from the beginning");
           this.#end();
+        } else if (
+          !(await isIntact(this.#nc, this.#spec.stream, now.end, [...this.#acks.unconfirmed, ...this.#everything()]))
+        ) {
+          this.#logger.warn(
+            { reason },
+            "the stream has lost its end: what is in hand is of sequences that are given out again",
+          );
+          this.#end();
         } else {
+          if (now.delivered < this.#counted) this.#countAnew(now.delivered);
           this.#acks.repeat();
           this.#puller.resume();
         }
@@ -305,11 +320,22 @@ export class Session<T> {
     this.#recovering = false;
   }
 
+  /** A server that was killed may have forgotten its last deliveries: it makes them again, to anybody, under the same numbers. */
+  #countAnew(delivered: number): void {
+    this.#counted = delivered;
+    this.#runs.clear();
+    this.#numberedAnew.clear();
+    for (const delivery of this.#everything()) this.#numberedAnew.add(delivery);
+  }
+
   async #watchConnection(): Promise<void> {
     void this.#nc.closed().then(() => this.#end());
     for await (const event of this.#nc.status()) {
       if (this.#gone) return;
-      if (event.type === "disconnect") this.#events.waiting("the broker", "disconnected");
+      if (event.type === "disconnect") {
+        this.#acks.hold();
+        this.#events.waiting("the broker", "disconnected");
+      }
       // The open request died with the connection.
       if (event.type === "reconnect") void this.#recover("reconnected");
     }

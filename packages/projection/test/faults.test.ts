@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { cpSync, rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { resetConsumer, StoreUnavailable } from "../src/index.ts";
@@ -78,6 +79,74 @@ describe("a projector process killed in mid-batch", () => {
     const { projector } = project(bench, stream, { ackWaitMs: 1_000 });
     await until("everything acknowledged", async () => (await projector.ackFloor())?.seq === 1_000);
     expect(await count(stream)).toBeLessThan(1_000);
+  });
+});
+
+describe("a broker that comes back without what it had not fsynced", () => {
+  /** Runs `meanwhile` while there is a copy of the broker's files, then kills it and puts the copy in their place. */
+  async function rewind(meanwhile: () => Promise<void>): Promise<void> {
+    const copy = `${bench.nats.dir}.copy`;
+    await bench.nats.stop();
+    cpSync(bench.nats.dir, copy, { recursive: true });
+    await bench.nats.start();
+    await answers();
+    await meanwhile();
+    await bench.nats.kill();
+    rmSync(bench.nats.dir, { recursive: true });
+    cpSync(copy, bench.nats.dir, { recursive: true });
+    rmSync(copy, { recursive: true });
+    await bench.nats.start();
+    await answers();
+  }
+  const answers = () =>
+    until("the broker answers", () =>
+      bench.jsm.getAccountInfo().then(
+        () => true,
+        () => false,
+      ),
+    );
+
+  it("acknowledges nothing of what is under the same sequences now", async () => {
+    const stream = await makeStream(bench, "all");
+    const [first, second] = [hold(), hold()];
+    let inHand = 0;
+    const hanging = project(bench, stream, {
+      ackWaitMs: 1_000,
+      apply: async (batch) => {
+        const values = batch.map(({ event }) => event.value);
+        if (values.includes("before")) {
+          inHand = batch.length;
+          await first.opened;
+        }
+        // Whoever has the new ones dies with them in hand.
+        if (values.includes("after")) {
+          await second.opened;
+          throw new StoreUnavailable("dying");
+        }
+        return upsert(bench.db, stream, batch);
+      },
+    });
+    await publishAll(bench, many(stream, 0, 100));
+    await until("first part", async () => (await hanging.projector.ackFloor())?.seq === 100);
+    const named = (value: string) => Array.from({ length: 50 }, (_, i) => state(stream, `${value}-${i}`, 1, value));
+    await rewind(async () => {
+      await publishAll(bench, named("before"));
+      await until("in hand", () => inHand > 0);
+    });
+    // The relay fills the same sequences, perhaps with other messages.
+    await publishAll(bench, named("after"));
+    first.open();
+    await until("what was in hand is applied", async () => (await bench.db.hexists(stream, "before-0")) === 1);
+    // Whatever it acknowledges it has sent by now.
+    await bench.nc.flush();
+    const stopped = hanging.stop();
+    second.open();
+    await stopped;
+    project(bench, stream, { ackWaitMs: 1_000 });
+    await until("every new one", async () => {
+      const keys = await bench.db.hkeys(stream);
+      return keys.filter((key) => key.startsWith("after-")).length === 50;
+    });
   });
 });
 
