@@ -20,6 +20,7 @@ export * from "./process.ts";
 export { observeProjector, projectionMetrics } from "./projection-metrics.ts";
 export { addRebuildRoutes, type Rebuilds } from "./rebuild.ts";
 export { remembered } from "./remembered.ts";
+export { soon } from "./soon.ts";
 export * from "./store-metrics.ts";
 export * from "./tracing.ts";
 export { DROP_EVERY, readUnsafe, UNSAFE, UnknownUnsafeSwitch, type UnsafeSwitch, unsafe } from "./unsafe.ts";

@@ -9,6 +9,7 @@ import {
   BEFORE,
   fingerprint,
   type HeldRow,
+  lastHeld,
   RANGE,
   type RangeSummary,
   rangeOf,
@@ -19,6 +20,7 @@ import {
 } from "../store/ledger.ts";
 import { asOf, readWatermarks } from "../store/watermarks.ts";
 import { checkRanges, type Difference, type ReadMessages } from "./ledger-check.ts";
+import { createMarks, messageTime } from "./marks.ts";
 
 /** Ranges that are looked at in one go. */
 const AT_ONCE = 8;
@@ -62,7 +64,14 @@ export function createFactAudit(
   /** Sealed without a fact in it: only heartbeats. Kept here, because the ledger needs no row for that. */
   let quiet = { stream: "", upto: 0 };
   let seen = { stream: "", last: 0 };
+  /** Sequences that the broker lost and gave out again: rows may come from what was there before. */
   let lost = { from: 0, to: 0 };
+  /** Since such a loss only up to here what is there now is sealed; undefined: all that the ledger says. */
+  let again: number | undefined;
+  const marks = createMarks(async (seq) => {
+    const jsm = await broker.require().jetstreamManager({ checkAPI: false, timeout: 3000 });
+    return messageTime(jsm, name, seq);
+  });
   let running: Promise<unknown> = Promise.resolve();
 
   const read: ReadMessages = (from, to) =>
@@ -86,17 +95,29 @@ export function createFactAudit(
     if (seen.stream !== stream) {
       seen = { stream, last: written };
       lost = { from: 0, to: 0 };
+      again = undefined;
+      marks.forget();
     }
-    if (state.last_seq < seen.last) {
-      // The broker has lost what it had not written to disk: those sequences are given out again.
-      lost = {
-        from: lost.to > 0 ? Math.min(lost.from, state.last_seq) : state.last_seq,
-        to: Math.max(lost.to, seen.last),
-      };
+    // The broker may have lost what it had not written to disk: those sequences are given out again, perhaps all of them by now.
+    const broken = (await marks.broken(state.last_seq)) ?? (state.last_seq < seen.last ? state.last_seq : undefined);
+    if (broken !== undefined) {
+      const to = Math.max(lost.to, seen.last, await lastHeld(clickhouse, streams));
+      lost = { from: lost.to > 0 ? Math.min(lost.from, broken) : broken, to };
+      again = Math.min(again ?? broken, broken);
+      seen.last = state.last_seq;
+      logger.warn(
+        { stream: name, from: lost.from + 1, to },
+        "the stream has lost its end: what came since is sealed anew",
+      );
     }
+    marks.note(state.last_seq, state.last_ts);
     seen.last = Math.max(seen.last, state.last_seq);
-    const sealed = Math.min(Math.max(written, quiet.stream === stream ? quiet.upto : 0), state.last_seq);
-    const floor = consumer.idle ? state.last_seq : Math.min(consumer.ackFloor, state.last_seq);
+    const sealed = Math.min(
+      Math.max(written, quiet.stream === stream ? quiet.upto : 0),
+      state.last_seq,
+      again ?? Number.POSITIVE_INFINITY,
+    );
+    const floor = Math.min(consumer.settled, state.last_seq);
     return { stream, first: state.first_seq, last: state.last_seq, floor, streams, ledger, sealed };
   };
 
@@ -180,6 +201,7 @@ export function createFactAudit(
       }
     }
     quiet = { stream: view.stream, upto };
+    if (again !== undefined) again = upto >= lost.to ? undefined : Math.max(again, upto);
   };
 
   const compare = async (finding: AuditFinding): Promise<void> => {

@@ -1,6 +1,6 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { CONSUMERS, STREAMS, subjects } from "@quartet/contracts";
 import { type Broker, type ConsumerState, inspectConsumer } from "@quartet/projection";
+import { soon } from "@quartet/service";
 import { NatsError } from "nats";
 
 const { stream, durable } = CONSUMERS.analytics;
@@ -8,35 +8,23 @@ const { stream, durable } = CONSUMERS.analytics;
 /** A frozen broker is noticed only after seconds; who asks in the name of a request has not so much time. */
 const LOOK_MS = 700;
 
-function soon<T>(work: Promise<T>): Promise<T> {
-  const giveUp = new AbortController();
-  const late = sleep(LOOK_MS, undefined, { signal: giveUp.signal }).then(() => {
-    throw new Error(`the broker did not answer within ${LOOK_MS} ms`);
-  });
-  late.catch(() => {});
-  work.catch(() => {});
-  return Promise.race([work, late]).finally(() => giveUp.abort());
-}
-
 /** How far the projector is. Throws while the broker is away or does not answer soon. */
 export async function progress(broker: Broker): Promise<ConsumerState> {
-  return soon(inspectConsumer(broker.require(), stream, durable));
+  return soon(LOOK_MS, "nats", inspectConsumer(broker.require(), stream, durable));
 }
 
 /** Whether everything up to a position of FACTS is in the store. Throws as `progress` does. */
 export async function hasPassed(broker: Broker, position: { seq: number; stream: string }): Promise<boolean> {
   if (!broker.up) return false;
   const state = await progress(broker);
-  return (
-    Date.parse(state.streamCreated) === Date.parse(position.stream) && (state.ackFloor >= position.seq || state.idle)
-  );
+  return Date.parse(state.streamCreated) === Date.parse(position.stream) && state.settled >= position.seq;
 }
 
 /** Whether the projector has passed the last message that names this person. Throws as `progress` does. */
 export async function hasPassedPerson(broker: Broker, userId: string): Promise<boolean> {
   const last = await lastOfSoon(broker, userId);
   const state = await progress(broker);
-  return state.ackFloor >= last || state.idle;
+  return state.settled >= last;
 }
 
 async function lastOf(broker: Broker, userId: string): Promise<number> {
@@ -50,4 +38,5 @@ async function lastOf(broker: Broker, userId: string): Promise<number> {
 }
 
 /** The sequence of the last message that names this person; 0 if there is none. Throws as `progress` does. */
-export const lastOfSoon = (broker: Broker, userId: string): Promise<number> => soon(lastOf(broker, userId));
+export const lastOfSoon = (broker: Broker, userId: string): Promise<number> =>
+  soon(LOOK_MS, "nats", lastOf(broker, userId));

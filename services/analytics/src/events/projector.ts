@@ -105,7 +105,7 @@ export function createFactProjector(
 export function createRebuildProjector(
   natsUrl: string,
   store: FactStore,
-  { logger, caughtUp }: { logger: Logger; caughtUp: () => void },
+  { logger, watermark }: { logger: Logger; watermark: (source: string, at: Date) => void },
 ): Projector {
   return createProjector<QuartetEvent | null>({
     nats: natsSource(natsUrl, "analytics rebuild"),
@@ -117,7 +117,7 @@ export function createRebuildProjector(
       if (known.length > 0) await guarded(() => applyFacts(store, known));
       return batch.map(() => "applied");
     },
-    heartbeat: { onWatermark: caughtUp },
+    heartbeat: { onWatermark: watermark },
     ...LIMITS,
     logger,
   });

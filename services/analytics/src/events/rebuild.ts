@@ -42,11 +42,11 @@ export function createRebuilds(options: {
             return next && { id: next.rebuild, begun: next.begun };
           },
           begun: (id) => noteBegun(clickhouse, id),
-          project: (_id, caughtUp) =>
+          project: (_id, watermark) =>
             createRebuildProjector(
               natsUrl,
               { ...store, insert: (facts) => insertFacts(clickhouse, facts, NEXT) },
-              { logger, caughtUp },
+              { logger, watermark },
             ),
           async swap(id) {
             // What the stream has forgotten is copied by the ledger's word: it has to know all.

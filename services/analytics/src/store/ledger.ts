@@ -60,10 +60,12 @@ function doubleBits(value: number): bigint {
   return bytes.readBigUInt64LE(0);
 }
 
-/** The hashes of a fact's row. */
-export function rowHashes(fact: Fact): RowHashes & { id: string; ver: string } {
+/** The hashes of a fact's row, or of one that has another version. */
+export function rowHashes(
+  fact: Fact,
+  ver: string = precedence(fact.acceptedAt, fact.sequence),
+): RowHashes & { id: string; ver: string } {
   const id = factKey(fact.id);
-  const ver = precedence(fact.acceptedAt, fact.sequence);
   const kept = [
     id,
     ver,
@@ -169,6 +171,16 @@ export async function summarise(
     x1: BigInt(r.x1 as string),
     x2: BigInt(r.x2 as string),
   }));
+}
+
+/** The highest sequence of the last of these streams that a row says it came from; 0 if there is none. */
+export async function lastHeld(clickhouse: ClickHouse, streams: string[]): Promise<number> {
+  const [row] = await clickhouse.read<{ seq: string }>(
+    `SELECT toString(max(seq)) AS seq FROM (SELECT ${PLACE}, ${SEQ} AS seq FROM facts) WHERE stream_no = {last:UInt64}`,
+    { bounds: boundsOf(streams), last: streams.length },
+    { timeoutMs: 60_000 },
+  );
+  return Number(row?.seq ?? 0);
 }
 
 const HELD = `toString(id) AS key, toString(ver) AS version, toString(${SEQ}) AS seq, toString(user_id) AS user,

@@ -27,6 +27,7 @@ import {
   type Metrics,
   observeProjector,
   projectionMetrics,
+  soon,
   unsafe,
   withBatchSpan,
 } from "@quartet/service";
@@ -56,9 +57,12 @@ export function connectBroker(url: string, logger: Logger): Broker {
   return new Broker({ url, name: "search", inboxPrefix: inboxPrefix("search"), options }, logger);
 }
 
+/** A frozen broker is noticed only after seconds; whoever asks for a status has not so much time. */
+const LOOK_MS = 700;
+
 /** How far the projector is; undefined while the broker is away. */
 export async function progress(broker: Broker): Promise<{ lag: number; deadLetters: number } | undefined> {
-  return broker.up ? inspectConsumer(broker.require(), stream, consumer) : undefined;
+  return broker.up ? soon(LOOK_MS, "nats", inspectConsumer(broker.require(), stream, consumer)) : undefined;
 }
 
 /** Has the whole stream delivered again, into an index that was made new. */
@@ -126,7 +130,7 @@ export function createUserProjector(
 export function createRebuildProjector(
   natsUrl: string,
   index: Pick<UserIndex, "refresh" | "writeWatermark"> & { write(events: UserEvent[]): Promise<Verdict[]> },
-  { logger, caughtUp }: { logger: Logger; caughtUp: () => void },
+  { logger, watermark }: { logger: Logger; watermark: (source: string, at: Date) => void },
 ): Projector {
   return createProjector<QuartetEvent | null>({
     nats: { url: natsUrl, name: "search rebuild", inboxPrefix: inboxPrefix("search") },
@@ -143,7 +147,7 @@ export function createRebuildProjector(
     heartbeat: {
       async onWatermark(source, at) {
         await guarded(() => index.writeWatermark(source as Source, at));
-        caughtUp();
+        watermark(source, at);
       },
     },
     batch: LIMITS,
