@@ -14,6 +14,7 @@ export { dropOldPartitions, ensurePartitions, partitionName } from "./postgres/p
 export { createPostgresRelay, type PostgresRelayOptions, type PostgresRelayStatus } from "./postgres/relay.ts";
 export {
   appendRedisOutbox,
+  countRedisOutboxEntries,
   deleteRedisOutboxEntries,
   OUTBOX_LUA,
   outboxArguments,

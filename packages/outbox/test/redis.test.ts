@@ -5,6 +5,7 @@ import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import {
   appendRedisOutbox,
+  countRedisOutboxEntries,
   createRedisRelay,
   deleteRedisOutboxEntries,
   OUTBOX_LUA,
@@ -253,6 +254,7 @@ test("retention removes only what is relayed; erasure finds the entries of one k
   for (const value of numbers(1, 600)) await append(fact("a", value));
   await append(fact("b", "1"));
   expect(await deleteRedisOutboxEntries(redis, "b", { prefix })).toEqual({ deleted: 0, pending: 1 });
+  expect(await countRedisOutboxEntries(redis, "b", { prefix })).toBe(1);
   nats.freeze();
   let relay = start({ retentionMs: 0, maxEntries: 10 });
   await eventually("attempts", async () => (await relay.status()).restarts >= 1);
@@ -266,6 +268,8 @@ test("retention removes only what is relayed; erasure finds the entries of one k
   relay = start();
   const last = fact("b", "3");
   await append(fact("b", "2"), fact("c", "1"), last);
+  await eventually("relayed", async () => (await countRedisOutboxEntries(redis, "b", { prefix })) === 0);
+  expect(await redis.zcard(`${prefix}:key:b`), "counting deletes nothing").toBe(2);
   await eventually(
     "erased",
     async () => (await deleteRedisOutboxEntries(redis, "b", { prefix, keep: [last.id] })).pending === 0,

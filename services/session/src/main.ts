@@ -12,7 +12,7 @@ import {
 import { configSchema } from "./config.ts";
 import { createSessionProjector } from "./events/projector.ts";
 import { connectBroker, createRebuilds } from "./events/rebuild.ts";
-import { createSessionRelay, eraseOutboxEntries } from "./events/relay.ts";
+import { createSessionRelay, personsOutbox } from "./events/relay.ts";
 import { createApp } from "./http/app.ts";
 import { observeRedis } from "./store/figures.ts";
 import { createProfiles } from "./store/profiles.ts";
@@ -128,7 +128,7 @@ await runProcess({
           rebuilds,
           user,
           secret: config.INTERNAL_SECRET,
-          eraseOutbox: (userId) => eraseOutboxEntries(front.redis, OUTBOX, userId),
+          outbox: personsOutbox(front.redis, OUTBOX),
         })
       : undefined;
     return {
@@ -139,8 +139,8 @@ await runProcess({
         redis.close();
         endSharing();
         await broker.close();
-        front.redis.disconnect();
-        back?.redis.disconnect();
+        front.close();
+        back?.close();
         await user.close();
       },
     };

@@ -71,7 +71,7 @@ local function parts(entry)
 end
 local cursor_ms, cursor_n = parts(redis.call('HGET', KEYS[2], 'entry') or '${FIRST_ENTRY}')
 local keep = {}
-for i = 1, #ARGV do keep[ARGV[i]] = true end
+for i = 2, #ARGV do keep[ARGV[i]] = true end
 local deleted, pending = 0, 0
 for _, entry in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
   local ms, n = parts(entry)
@@ -80,7 +80,7 @@ for _, entry in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
     redis.call('ZREM', KEYS[3], entry)
   elseif ms > cursor_ms or (ms == cursor_ms and n > cursor_n) then
     pending = pending + 1
-  elseif not keep[found[2][2]] then
+  elseif ARGV[1] == 'delete' and not keep[found[2][2]] then
     redis.call('XDEL', KEYS[1], entry)
     redis.call('ZREM', KEYS[3], entry)
     deleted = deleted + 1
@@ -98,7 +98,21 @@ export async function deleteRedisOutboxEntries(
   options: { prefix?: string; keep?: string[] } = {},
 ): Promise<{ deleted: number; pending: number }> {
   const keys = outboxKeys(options.prefix ?? "outbox");
-  const reply = redis.eval(ERASE, 3, keys.events, keys.cursor, keys.key(key), ...(options.keep ?? []));
+  const reply = redis.eval(ERASE, 3, keys.events, keys.cursor, keys.key(key), "delete", ...(options.keep ?? []));
   const [deleted, pending] = (await reply) as [number, number];
   return { deleted, pending };
+}
+
+/** How many entries of a key are not relayed yet. Changes nothing. */
+export async function countRedisOutboxEntries(
+  redis: RedisCommands,
+  key: string,
+  options: { prefix?: string } = {},
+): Promise<number> {
+  const keys = outboxKeys(options.prefix ?? "outbox");
+  const [, pending] = (await redis.eval(ERASE, 3, keys.events, keys.cursor, keys.key(key), "count")) as [
+    number,
+    number,
+  ];
+  return pending;
 }

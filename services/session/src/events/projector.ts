@@ -81,7 +81,7 @@ export function createSessionProjector(
 export function createRefillProjector(
   natsUrl: string,
   store: { apply(events: UserEvent[]): Promise<void>; isFault(error: unknown): boolean },
-  { logger, caughtUp }: { logger: Logger; caughtUp: () => void },
+  { logger, watermark }: { logger: Logger; watermark: (source: string, at: Date) => void },
 ): Projector {
   return createProjector<QuartetEvent | null>({
     nats: { url: natsUrl, name: "session rebuild", inboxPrefix: inboxPrefix("session") },
@@ -103,7 +103,7 @@ export function createRefillProjector(
       }
       return batch.map(() => "applied");
     },
-    heartbeat: { onWatermark: caughtUp },
+    heartbeat: { onWatermark: watermark },
     logger,
   });
 }

@@ -43,11 +43,11 @@ export function createRebuilds(options: {
             return id === undefined ? undefined : { id, begun };
           },
           begun: (id) => work.begun(id),
-          project: (id, caughtUp) =>
+          project: (id, watermark) =>
             createRefillProjector(
               natsUrl,
               { apply: (events) => work.apply(id, events), isFault },
-              { logger, caughtUp },
+              { logger, watermark },
             ),
           swap: (id) => work.take(id),
           cleanUp: () => work.tidyUp(),

@@ -1,5 +1,11 @@
 import { emit, type Outgoing, STREAMS } from "@quartet/contracts";
-import { createRedisRelay, deleteRedisOutboxEntries, type OutboxEvent, type RedisCommands } from "@quartet/outbox";
+import {
+  countRedisOutboxEntries,
+  createRedisRelay,
+  deleteRedisOutboxEntries,
+  type OutboxEvent,
+  type RedisCommands,
+} from "@quartet/outbox";
 import { DROP_EVERY, type Logger, type Metrics, observeRelay, relayMetrics, unsafe } from "@quartet/service";
 import type { RedisTarget } from "../store/target.ts";
 import { natsOptions } from "./nats.ts";
@@ -33,7 +39,17 @@ export function createSessionRelay(
   return relay;
 }
 
-/** Deletes the relayed entries of a person from the outbox; returns how many are not relayed yet. */
-export async function eraseOutboxEntries(redis: RedisCommands, prefix: string, userId: string): Promise<number> {
-  return (await deleteRedisOutboxEntries(redis, userId, { prefix })).pending;
+/** The outbox entries of one person. */
+export interface PersonsOutbox {
+  /** How many are not relayed yet. */
+  pending(userId: string): Promise<number>;
+  /** Deletes those that are relayed; returns how many are not yet. */
+  erase(userId: string): Promise<number>;
+}
+
+export function personsOutbox(redis: RedisCommands, prefix: string): PersonsOutbox {
+  return {
+    pending: (userId) => countRedisOutboxEntries(redis, userId, { prefix }),
+    erase: async (userId) => (await deleteRedisOutboxEntries(redis, userId, { prefix })).pending,
+  };
 }

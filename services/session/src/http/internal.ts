@@ -16,6 +16,7 @@ import {
 } from "@quartet/service";
 import type { Express } from "express";
 import { z } from "zod";
+import type { PersonsOutbox } from "../events/relay.ts";
 import type { Profiles } from "../store/profiles.ts";
 import type { Sessions } from "../store/sessions.ts";
 
@@ -24,8 +25,7 @@ export interface InternalRoutes {
   sessions: Sessions;
   profiles: Profiles;
   rebuilds: Rebuilds;
-  /** Deletes the relayed outbox entries of a person; the number of those not relayed yet. */
-  eraseOutbox(userId: string): Promise<number>;
+  outbox: PersonsOutbox;
 }
 
 const introspection = z.strictObject({ token: z.string().max(4096) });
@@ -34,10 +34,7 @@ const person = z.object({ userId: userIdField });
 const DIGEST_CACHE_MS = 2000;
 
 /** The calls that only other services of ours make. */
-export function internalRoutes(
-  app: Express,
-  { redis, sessions, profiles, rebuilds, eraseOutbox }: InternalRoutes,
-): void {
+export function internalRoutes(app: Express, { redis, sessions, profiles, rebuilds, outbox }: InternalRoutes): void {
   app.use("/internal", (req, _res, next) => {
     requireService(req);
     next();
@@ -67,8 +64,15 @@ export function internalRoutes(
   app.post("/internal/erasures", async (req, res) => {
     const { userId, version } = parseBody(erasure, req);
     const left = await redis.run(() => profiles.erasure(userId, version));
-    const complete = left === 0 && (await redis.run(() => eraseOutbox(userId))) === 0;
+    // They stay until Analytics has counted them: what the broker loses before that is sent again from here.
+    const complete = left === 0 && (await redis.run(() => outbox.pending(userId))) === 0;
     res.json({ state: complete ? "complete" : "pending" });
+  });
+
+  app.delete("/internal/erasures/:userId/outbox", async (req, res) => {
+    const { userId } = parseParams(person, req);
+    const pending = await redis.run(() => outbox.erase(userId));
+    res.json({ state: pending === 0 ? "complete" : "pending" });
   });
 
   addRebuildRoutes(app, "session", {

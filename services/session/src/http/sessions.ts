@@ -124,13 +124,19 @@ export function sessionRoutes(app: Express, { redis, sessions, profiles, user, s
     const userId = subjectOf(req);
     await freshen(req, res);
     const asOf = await redis.run(() => profiles.asOf());
+    const list = await redis.run(() => sessions.list(userId));
+    const caller = identityOf(req);
+    // What it waited for may have ended the very session that asks.
+    if (caller?.kind === "user" && !list.some(({ id }) => id === caller.sessionId))
+      throw unauthorized("the session has ended");
     setAsOf(res, asOf);
     res.setHeader("Cache-Control", "no-store");
-    res.json({ sessions: await redis.run(() => sessions.list(userId)) });
+    res.json({ sessions: list });
   });
 
   const ended = (res: Response, ids: string[]) => {
-    res.setHeader("Consistency-Token", encodeToken({ f: ids.slice(0, 50).map((id) => factId.sessionEnded(id)) }));
+    // Of very many the last: they come last through outbox, stream and projector.
+    res.setHeader("Consistency-Token", encodeToken({ f: ids.slice(-50).map((id) => factId.sessionEnded(id)) }));
     res.status(204).end();
   };
 

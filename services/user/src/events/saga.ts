@@ -114,8 +114,14 @@ async function isErasedAt({ peers }: SagaOptions, participant: Participant, row:
   return (answer.body as { state: string }).state === "complete";
 }
 
-/** Removes the outbox rows, the facts and the dead letters that still name the person. Throws if any is left. */
-async function clear({ db, broker }: SagaOptions, row: ErasureRow): Promise<void> {
+/** Removes the outbox rows, ours and Session's, the facts and the dead letters that still name the person. Throws if any is left. */
+async function clear({ db, broker, peers }: SagaOptions, row: ErasureRow): Promise<void> {
+  const { status, body } = await peers.session.request("DELETE", `/internal/erasures/${row.user_id}/outbox`, {
+    timeoutMs: 2000,
+  });
+  // A Session of an older release has no such call: it deleted them when it was first asked.
+  if (status !== 404 && (status !== 200 || (body as { state: string }).state !== "complete"))
+    throw new Error(`session answered ${status}: its outbox still names the person`);
   await deleteRetainedRows(db, row.user_id);
   const { left } = await purgePerson(broker, row.user_id);
   if (left > 0) throw new Error(`${left} messages that name the person came in meanwhile`);
