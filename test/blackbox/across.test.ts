@@ -46,6 +46,17 @@ describe("across services", () => {
     expect(found.body.hits.map((h: { id: string }) => h.id)).toContain(first.body.users[0].id);
   });
 
+  it("imports events without ids once, however often the same body comes", async () => {
+    const name = unique("nameless");
+    const event = { name, occurredAt: "2020-02-02T02:02:02Z", properties: { a: 1, b: "x" } };
+    const body = { events: [event, { ...event, properties: { b: "x", a: 1 } }, { ...event, properties: {} }] };
+    await client.post("/v1/admin/import", body, operator);
+    const { body: answer, token } = await client.post("/v1/admin/import", body, operator);
+    expect(answer.accepted).toBe(3);
+    const path = `/v1/analytics/events?name=${name}&from=2020-01-01&to=2021-01-01&interval=month`;
+    expect((await client.get(path, { after: token })).body.total).toBe(3);
+  });
+
   it("shows the operator, and only the operator, how everything is", async () => {
     expect((await client.get("/v1/admin/status")).status).toBe(401);
     const { token } = await logIn(client, await signUp(client));

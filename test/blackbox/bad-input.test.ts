@@ -148,6 +148,12 @@ describe("bad input is a 4xx that names the field", () => {
     else expect(changed.status).toBe(400);
   });
 
+  it("refuses a property that a JSON parser's record would swallow", async () => {
+    const raw = '{"events":[{"name":"a","properties":{"__proto__":1,"k":1}}]}';
+    const reply = await client.call("POST", "/v1/track", { raw, headers: { "content-type": "application/json" } });
+    expect([reply.status, reply.body.errors[0].path]).toEqual([400, "events.0.properties.__proto__"]);
+  });
+
   it("refuses malformed headers by name", async () => {
     const badToken = await client.get("/v1/search", { headers: { "Consistency-Token": "%%%", Prefer: "wait=1" } });
     expect(badToken.status).toBe(400);

@@ -54,6 +54,17 @@ describe("sessions", () => {
     expect((await logIn(client, other)).token).toBeTruthy();
   });
 
+  it("a session that ends while its list waits is refused", async () => {
+    const person = await signUp(client);
+    const [here, there] = [await logIn(client, person), await logIn(client, person)];
+    const change = { password: "another long password" };
+    const changed = await client.patch(`/v1/users/${person.id}`, change, { token: here.token });
+    const list = (token: string) => client.get("/v1/sessions", { token, after: changed.token });
+    const [kept, ended] = await Promise.all([list(here.token), list(there.token)]);
+    expect([kept.status, ended.status]).toEqual([200, 401]);
+    expect(kept.body.sessions).toHaveLength(1);
+  });
+
   it("a changed password ends the other sessions and keeps this one", async () => {
     const person = await signUp(client);
     const [here, there] = [await logIn(client, person), await logIn(client, person)];

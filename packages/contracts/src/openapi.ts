@@ -57,11 +57,18 @@ function responses(op: Operation): Record<string, unknown> {
     409: "Taken: `errors` names the field",
     412: "The revision has moved on",
     413: "Too large",
+    415: "Not application/json",
     422: "The Idempotency-Key came with another body",
     429: "Too many failed logins; see Retry-After",
     503: "A store this needs is down; see Retry-After",
   };
-  const codes = new Set([400, ...(op.auth === "none" ? [] : [401]), ...(op.problems ?? []), 503]);
+  const codes = new Set([
+    400,
+    ...(op.auth === "none" ? [] : [401]),
+    ...(op.body ? [413, 415] : []),
+    ...(op.problems ?? []),
+    503,
+  ]);
   const out: Record<string, unknown> = {
     [op.status]: {
       description: op.summary,

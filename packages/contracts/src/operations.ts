@@ -99,7 +99,7 @@ export const operations: Operation[] = [
     status: 201,
     response: sessions.loggedIn,
     responseHeaders: ["Consistency-Token"],
-    problems: [429],
+    problems: [401, 429],
   },
   {
     method: "get",

@@ -54,6 +54,33 @@ describe("sign-up body", () => {
   ])("refuses a bad %s and names it", (path, change) => {
     expect(paths({ ...good, ...change })).toContain(path);
   });
+  it.each([
+    "a&b@example.org",
+    "user%x@example.org",
+    "a/b+c=d@example.org",
+    "a@example.xn--p1ai",
+    "a@b.example.co",
+    `${"a".repeat(64)}@example.org`,
+  ])("takes %s as an address", (email) => {
+    expect(paths({ ...good, email })).toEqual([]);
+  });
+  it.each([
+    "a@exam-.org",
+    "a@-exam.org",
+    "a@b",
+    ".a@example.org",
+    "a..b@example.org",
+    "a b@example.org",
+    "a@b@example.org",
+    `${"a".repeat(65)}@example.org`,
+    `a@${"b".repeat(64)}.org`,
+    "a@example.org\n",
+    // Lower case makes an ASCII address of it: of somebody else.
+    "\u212Aate@example.org",
+    "ä@example.org",
+  ])("does not take %j as an address", (email) => {
+    expect(paths({ ...good, email })).toContain("email");
+  });
   it("counts characters, not UTF-16 units", () => {
     expect(paths({ ...good, displayName: "😀".repeat(80) })).toEqual([]);
   });
@@ -61,8 +88,10 @@ describe("sign-up body", () => {
 
 describe("import body", () => {
   it("takes any key and leaves the judgement of an email to the owner", () => {
-    const users = [{ key: "\u0000 any \ud800 key", email: "not valid", displayName: "X" }];
-    expect(importBody.safeParse({ users }).success).toBe(true);
+    for (const email of ["not valid", "x".repeat(5000), "", null]) {
+      const users = [{ key: "\u0000 any \ud800 key", email, displayName: "X" }];
+      expect(importBody.safeParse({ users }).success).toBe(true);
+    }
   });
 });
 

@@ -72,7 +72,12 @@ export function rawBody(req: Request): Buffer {
  * refused by the schema, with a `path` for each field (`tags.3`; unknown fields are named too if the schema is strict).
  */
 export function parseBody<S extends z.ZodType>(schema: S, req: Request): z.output<S> {
-  return check(schema, jsonBody(req), "body");
+  const body = jsonBody(req);
+  const parsed = check(schema, body, "body");
+  // Records pass over this one key, and what is passed over would be lost without a word.
+  const lost = pathOfProto(body);
+  if (lost) throw badRequest({ path: lost.join(".").slice(0, 200), message: "is not a known field" });
+  return parsed;
 }
 
 /** The query string through `schema`; 400 naming the parameters. A repeated parameter arrives as an array. */
@@ -106,6 +111,19 @@ export function jsonBody(req: Request): Record<string, unknown> {
     throw badRequest({ path: "body", message: "must be a JSON object" });
   }
   return value as Record<string, unknown>;
+}
+
+/** Where a field called `__proto__` is, however deep; undefined if nowhere. */
+function pathOfProto(value: unknown): string[] | undefined {
+  const open: { at: string[]; value: unknown }[] = [{ at: [], value }];
+  for (let next = open.pop(); next; next = open.pop()) {
+    if (typeof next.value !== "object" || next.value === null) continue;
+    for (const [key, inner] of Object.entries(next.value)) {
+      if (key === "__proto__") return [...next.at, key];
+      open.push({ at: [...next.at, key], value: inner });
+    }
+  }
+  return undefined;
 }
 
 function requireJson(contentType: string | undefined): void {

@@ -1,4 +1,5 @@
-import { createServer, type RequestListener, type Server } from "node:http";
+import { randomUUID } from "node:crypto";
+import { createServer, type IncomingMessage, type RequestListener, type Server } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -30,13 +31,17 @@ export function listen(handler: RequestListener, options: { host: string; port: 
     keepAliveTimeout: 75_000,
     connectionsCheckingInterval: 5_000,
     maxHeaderSize: 32 * 1024,
+    // Without a Host it is refused like all else that is no good request, and not with an empty answer.
+    requireHostHeader: false,
   });
   server.on("request", (req, res) => {
+    if (!req.headers.host && req.httpVersion === "1.1") return refuse({ code: "NO_HOST" }, req.socket);
     if (draining || closing) res.setHeader("Connection", "close");
     else res.once("close", () => closing && server.closeIdleConnections());
     handler(req, res);
   });
   server.on("clientError", refuse);
+  server.on("checkExpectation", (req: IncomingMessage) => refuse({ code: "EXPECTATION" }, req.socket));
   return new Promise((resolve, reject) => {
     server.once("error", reject);
     server.listen(options.port, options.host, () => {
@@ -69,18 +74,27 @@ export function listen(handler: RequestListener, options: { host: string; port: 
   });
 }
 
+const REFUSALS: Record<string, [status: number, title: string, detail?: string]> = {
+  HPE_HEADER_OVERFLOW: [431, "Request Header Fields Too Large"],
+  ERR_HTTP_REQUEST_TIMEOUT: [408, "Request Timeout"],
+  EXPECTATION: [417, "Expectation Failed", "Expect may only ask for 100-continue"],
+  NO_HOST: [400, "Bad Request", "HTTP/1.1 needs a Host"],
+};
+
 /** What is not HTTP at all, or too large in its head, gets a problem too. */
-function refuse(error: NodeJS.ErrnoException, socket: Socket): void {
+function refuse(error: { code?: string }, socket: Socket): void {
   if (error.code === "ECONNRESET" || !socket.writable) return void socket.destroy();
-  const [status, title] =
-    error.code === "HPE_HEADER_OVERFLOW"
-      ? [431, "Request Header Fields Too Large"]
-      : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
-        ? [408, "Request Timeout"]
-        : [400, "Bad Request"];
-  const slug = String(title).toLowerCase().replaceAll(" ", "-");
-  const body = JSON.stringify({ type: `urn:quartet:problem:${slug}`, title, status, detail: title });
-  socket.end(
-    `HTTP/1.1 ${status} ${title}\r\nContent-Type: application/problem+json; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
-  );
+  const [status, title, detail = title] = REFUSALS[error.code ?? ""] ?? [400, "Bad Request"];
+  const id = randomUUID();
+  const slug = title.toLowerCase().replaceAll(" ", "-");
+  const type = `urn:quartet:problem:${slug}`;
+  const body = JSON.stringify({ type, title, status, detail, instance: `urn:uuid:${id}` });
+  const headers = {
+    "Content-Type": "application/problem+json; charset=utf-8",
+    "Content-Length": Buffer.byteLength(body),
+    "X-Request-Id": id,
+    Connection: "close",
+  };
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.end(`HTTP/1.1 ${status} ${title}\r\n${lines.join("")}\r\n${body}`);
 }

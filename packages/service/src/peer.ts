@@ -11,6 +11,8 @@ export interface PeerOptions {
   caller: string;
   /** The name of the service called: the audience of the identity. */
   name: string;
+  /** What its breaker and its metrics are called, where one service has several because their fates differ. Default: `name`. */
+  as?: string;
   /** Base URL of its public port. */
   url: string;
   /** INTERNAL_SECRET */
@@ -72,8 +74,9 @@ export function createPeer(options: PeerOptions): Peer {
     maxResponseSize: maxAnswerBytes,
   });
   const base = new URL(options.url).pathname.replace(/\/+$/, "");
-  const dependency = createDependency(options.name, { timeoutMs: options.timeoutMs ?? 1200, span: false });
-  observePool(metrics, options.name, () => {
+  const label = options.as ?? options.name;
+  const dependency = createDependency(label, { timeoutMs: options.timeoutMs ?? 1200, span: false });
+  observePool(metrics, label, () => {
     const { connected, free, running, pending } = pool.stats;
     return { idle: Math.min(free, connected), used: running, max: options.connections ?? 128, waiting: pending };
   });

@@ -202,6 +202,8 @@ describe("routing and errors", () => {
     for (const [bytes, status] of [
       ["nonsense\r\n\r\n", 400],
       [`GET / HTTP/1.1\r\nHost: x\r\nX: ${"y".repeat(40_000)}\r\n\r\n`, 431],
+      ["GET / HTTP/1.1\r\n\r\n", 400],
+      ["GET / HTTP/1.1\r\nHost: x\r\nExpect: the unexpected\r\n\r\n", 417],
     ] as const) {
       const socket = connect(new URL(api.url).port as unknown as number, "127.0.0.1");
       socket.write(bytes);
@@ -209,6 +211,8 @@ describe("routing and errors", () => {
       for await (const chunk of socket) text += chunk;
       expect(text).toMatch(`HTTP/1.1 ${status}`);
       expect(text).toMatch("application/problem+json");
+      expect(text).toMatch(/\r\nX-Request-Id: [0-9a-f-]{36}\r\n/);
+      expect(JSON.parse(text.slice(text.indexOf("\r\n\r\n")))).toMatchObject({ status, instance: expect.any(String) });
     }
   });
 

@@ -51,6 +51,18 @@ describe("GET /v1/people/:id", () => {
     expect([up.session.seen.filter((s) => s.method === "GET"), up.analytics.seen]).toEqual([[], []]);
   });
 
+  it("of whom Search does not know yet it says as of when that is true, and that it is stale", async () => {
+    up.search.on(`GET /internal/similar/${ann}`, (_seen, res) =>
+      json(res, 404, {}, { "quartet-as-of": "2026-01-01T00:00:00.500Z", "quartet-freshness": "stale" }),
+    );
+    const res = await call("GET", path, { headers: { "consistency-token": encodeToken({ u: [[ann, 1]] }) } });
+    expect([res.status, res.body.missing, res.body.similar]).toEqual([200, [], undefined]);
+    expect([res.headers.get("quartet-as-of"), res.headers.get("quartet-freshness")]).toEqual([
+      "2026-01-01T00:00:00.500Z",
+      "stale",
+    ]);
+  });
+
   it("names who did not answer, and gives the rest", async () => {
     up.user.frozen = true;
     up.search.on(`GET /internal/similar/${ann}`, () => {});

@@ -7,7 +7,7 @@ import { userBody } from "./users.ts";
 /** One person of an import. An invalid email or a taken one is left out, never an error; the rest is held to the usual limits. */
 export const importedUser = z.strictObject({
   key: z.string().max(320, "must have at most 320 characters"),
-  email: z.string().max(1000).nullish(),
+  email: z.string().nullish(),
   handle: f.handle.optional(),
   displayName: f.displayName,
   bio: f.bio.optional(),

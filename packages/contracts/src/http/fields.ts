@@ -37,11 +37,14 @@ export function text(min: number, max: number, options: { multiline?: boolean } 
     });
 }
 
+/** RFC 5322's dot-atom (64 at most) at a name of RFC 1035 with two labels or more: what mail servers take, in ASCII. */
+const EMAIL =
+  /^(?=[^@]{1,64}@)[a-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?:[a-z]{2,63}|xn--[a-z0-9-]{0,58}[a-z0-9])$/i;
 export const email = z
-  .string()
+  .email({ pattern: EMAIL, error: "must be one valid address" })
   .max(254, "must have at most 254 characters")
-  .transform((value) => value.toLowerCase())
-  .pipe(z.email("must be one valid address"));
+  // After the look at it: beyond ASCII lower case makes another address of some.
+  .transform((value) => value.toLowerCase());
 export const password = z
   .string()
   .meta({ minLength: 12, maxLength: 256 })

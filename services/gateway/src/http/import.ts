@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import {
   type ConsistencyToken,
   decodeToken,
@@ -32,7 +33,7 @@ const chunkBytes = 900 * 1024;
 
 /**
  * `POST /v1/admin/import`: the people go to User, then the events to Analytics as the operator's. Both are idempotent (a person by key, an event by
- * id), so after an error the same body is sent again. An event may name its person by `userKey` instead of `userId`.
+ * id, and without one by what it says), so after an error the same body is sent again. An event may name its person by `userKey` instead of `userId`.
  */
 export function addImport(app: Express, { peers, authenticate }: GatewayContext): void {
   app.post("/v1/admin/import", async (req: Request, res: Response) => {
@@ -62,7 +63,7 @@ export function addImport(app: Express, { peers, authenticate }: GatewayContext)
     }
 
     let count = 0;
-    for (const chunk of chunks(body.events.map((event, i) => withUserId(event, i, ids)))) {
+    for (const chunk of chunks(withIds(body.events.map((event, i) => withUserId(event, i, ids))))) {
       const answer = await peers.analytics.request("POST", "/v1/track", {
         body: { events: chunk.events },
         identity: { kind: "operator" },
@@ -116,6 +117,25 @@ function withUserId({ userKey, ...event }: ImportedEvent, index: number, ids: Ma
   if (!userId)
     throw badRequest({ path: `events.${index}.userKey`, message: "names nobody of this or an earlier import" });
   return { ...event, userId };
+}
+
+/** An event without an id gets one from what it says, the second of two equal ones in a body another than the first: the same body again is the same events. */
+export function withIds(events: TrackedEvent[]): TrackedEvent[] {
+  const seen = new Map<string, number>();
+  return events.map((event) => {
+    if (event.id !== undefined) return event;
+    const { name, occurredAt = null, userId = null, properties = {} } = event;
+    const says = JSON.stringify([
+      name,
+      occurredAt,
+      userId,
+      Object.entries(properties).sort(([a], [b]) => (a < b ? -1 : 1)),
+    ]);
+    const nth = seen.get(says) ?? 0;
+    seen.set(says, nth + 1);
+    const id = createHash("sha256").update(says).update(`\0${nth}`).digest("base64url");
+    return { ...event, id: `import:${id}` };
+  });
 }
 
 /** Events in the order given, in pieces that `/v1/track` takes: at most 1000, at most 900 KiB. */

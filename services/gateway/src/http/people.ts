@@ -38,15 +38,13 @@ export function addPeople(app: Express, { peers, authenticate }: GatewayContext)
           timeoutMs,
           headers: service === "user" ? {} : freshnessHeaders(req),
         });
-        if (answer.status === 404) {
-          if (service === "user") throw notFound("there is no such person");
-          return { missing: false };
-        }
-        if (answer.status !== 200) return { missing: true };
+        if (answer.status === 404 && service === "user") throw notFound("there is no such person");
+        // A derived store that does not know them (yet) has nothing to say of them, and says as of when.
+        if (answer.status !== 200 && answer.status !== 404) return { missing: true };
         const { "quartet-as-of": asOf, "quartet-freshness": freshness, "preference-applied": applied } = answer.headers;
         return {
           missing: false,
-          body: answer.body as Record<string, unknown>,
+          ...(answer.status === 200 ? { body: answer.body as Record<string, unknown> } : {}),
           stale: freshness === "stale",
           applied: applied !== undefined,
           ...(typeof asOf === "string" ? { asOf } : {}),

@@ -8,7 +8,7 @@ import {
   unauthorized,
 } from "@quartet/service";
 import type { Express, Request, Response } from "express";
-import { budgetMs, type GatewayContext, type ServiceName } from "./peers.ts";
+import { budgetMs, type GatewayContext, type Peers } from "./peers.ts";
 
 /**
  * Whose request it is. `none`: the answer is the same for everybody, so `Authorization` is not looked at and the path works while Session is
@@ -20,7 +20,7 @@ type Method = "get" | "post" | "patch" | "delete";
 interface Route {
   method: Method;
   path: string;
-  service: ServiceName;
+  service: keyof Peers;
   auth: Auth;
   /** The read honours `Prefer: wait`, so its deadline grows by the wait. */
   waits?: true;
@@ -41,7 +41,7 @@ export const routes: readonly Route[] = [
   { method: "delete", path: "/v1/sessions/:id", service: "session", auth: "required" },
   { method: "get", path: "/v1/search", service: "search", auth: "none", waits: true },
   { method: "get", path: "/v1/search/suggest", service: "search", auth: "none", waits: true },
-  { method: "post", path: "/v1/track", service: "analytics", auth: "optional" },
+  { method: "post", path: "/v1/track", service: "track", auth: "optional" },
   ...["signups", "events", "active-users", "sessions", "retention", "funnel", "top"].map(
     (name) =>
       ({ method: "get", path: `/v1/analytics/${name}`, service: "analytics", auth: "none", waits: true }) as const,
@@ -90,6 +90,7 @@ const droppedAnswerHeaders = new Set([
 /** Adds the pass-through routes. Bodies and answers are held whole: both are bounded, and an answer cut off half-way can still become a 503. */
 export function addProxy(app: Express, { peers, authenticate }: GatewayContext): void {
   for (const route of routes) {
+    const isSignUp = route.method === "post" && route.path === "/v1/users";
     app[route.method](route.path, async (req: Request, res: Response) => {
       const start = performance.now();
       const identity = route.auth === "none" ? undefined : await authenticate(req);
@@ -100,8 +101,9 @@ export function addProxy(app: Express, { peers, authenticate }: GatewayContext):
         headers: requestHeaders(req),
         requestId: requestIdOf(req),
         timeoutMs: wait > 0 ? wait + budgetMs : Math.max(500, budgetMs - (performance.now() - start)),
-        // a DELETE is not sent again: its second answer would be another one
-        idempotent: req.method === "GET" || req.method === "HEAD" || req.headers["idempotency-key"] !== undefined,
+        // a DELETE is not sent again: its second answer would be another one; and a sign-up alone honours the key
+        idempotent:
+          req.method === "GET" || req.method === "HEAD" || (isSignUp && req.headers["idempotency-key"] !== undefined),
         ...bodyOf(req),
       });
       sendAnswer(req, res, answer);

@@ -36,7 +36,7 @@ export function createRebuilds(options: {
             return next && { id: next.id, begun: next.begun };
           },
           begun: (id) => store.begun(id),
-          project: (_id, caughtUp) => createRebuildProjector(natsUrl, store, { logger, caughtUp }),
+          project: (_id, watermark) => createRebuildProjector(natsUrl, store, { logger, watermark }),
           swap: (id) => store.swap(id),
           cleanUp: () => store.cleanUp(),
         },

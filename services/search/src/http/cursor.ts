@@ -16,9 +16,8 @@ export function createCursors(secret: string) {
     mac(JSON.stringify([payload, q, country ?? null, tag]));
   return {
     write(position: Position, query: CursorQuery): string {
-      const payload = Buffer.from(JSON.stringify([position.pit, position.after, position.asOf ?? null])).toString(
-        "base64url",
-      );
+      const { pit, after, asOf = null, walk } = position;
+      const payload = Buffer.from(JSON.stringify([pit, after, asOf, walk])).toString("base64url");
       return `${payload}.${sealOf(payload, query).toString("base64url")}`;
     },
     /** 400 naming `cursor` for one that is not of this query. */
@@ -28,12 +27,13 @@ export function createCursors(secret: string) {
       const wanted = sealOf(payload, query);
       if (rest.length > 0 || given.length !== wanted.length || !timingSafeEqual(given, wanted))
         throw badCursor("is not one of this query");
-      const [pit, after, asOf] = JSON.parse(Buffer.from(payload, "base64url").toString("utf8")) as [
+      const [pit, after, asOf, walk = ""] = JSON.parse(Buffer.from(payload, "base64url").toString("utf8")) as [
         string,
         Position["after"],
         string | null,
+        string?,
       ];
-      return { pit, after, asOf: asOf ?? undefined };
+      return { pit, after, asOf: asOf ?? undefined, walk };
     },
   };
 }

@@ -136,16 +136,18 @@ export function indexedText(text: string): string {
 }
 
 const DIGIT = /\p{N}/u;
+const LONGEST_MISTYPED = 64;
 const SYLLABLES = /[\p{sc=Hang}\p{sc=Kana}\p{sc=Thai}\p{sc=Lao}\p{sc=Khmr}\p{sc=Mymr}\p{Extended_Pictographic}]/u;
 
 /**
  * How many typing errors (insertion, deletion, substitution, neighbours swapped) a word may have, its first letter being right: none below three
  * letters, one up to five, two beyond; fewer in scripts where a character is a syllable. A word with a digit is a name that was given, not one
- * that was mistyped: one digit off is somebody else.
+ * that was mistyped: one digit off is somebody else. Nobody mistypes a word of hundreds of letters, and the engine refuses to look for one.
  */
 export function allowedEdits(word: string): 0 | 1 | 2 {
   if (DIGIT.test(word)) return 0;
   const length = [...word].length;
+  if (length > LONGEST_MISTYPED) return 0;
   if (SYLLABLES.test(word)) return length < 4 ? 0 : length < 8 ? 1 : 2;
   return length < 3 ? 0 : length < 6 ? 1 : 2;
 }

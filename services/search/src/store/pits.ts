@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import type { Client } from "@elastic/elasticsearch";
 import type { IndexNames } from "./indexes.ts";
 
@@ -18,10 +19,10 @@ export interface Snapshot {
 export interface Snapshots {
   /** One that is not older than `notBefore` (as `performance.now()` tells time). */
   take(notBefore: number): Promise<Snapshot>;
-  /** Somebody holds a cursor into it. */
-  begun(pit: string): void;
-  /** Somebody has had the last page. The last one's snapshot is closed soon; one that others opened, or that is left in the middle, ends by itself. */
-  ended(pit: string): void;
+  /** Somebody holds a cursor into it; the name of their walk. */
+  begun(pit: string): string;
+  /** This walk has had the last page, perhaps more than once. After the last walk the snapshot is closed soon; one that was left in the middle ends by itself. */
+  ended(pit: string, walk: string): void;
 }
 
 export function createSnapshots(
@@ -30,7 +31,7 @@ export function createSnapshots(
   watermark: () => Promise<string | undefined>,
 ): Snapshots {
   let newest: { since: number; snapshot: Promise<Snapshot> } | undefined;
-  const walks = new Map<string, number>();
+  const walks = new Map<string, Set<string>>();
   const open = async (): Promise<Snapshot> => {
     const asOf = await watermark();
     return { asOf, pit: (await client.openPointInTime({ index: names.users, keep_alive: KEEP_ALIVE })).id };
@@ -48,15 +49,16 @@ export function createSnapshots(
       return newest.snapshot;
     },
     begun(pit) {
-      walks.set(pit, (walks.get(pit) ?? 0) + 1);
+      const walk = randomBytes(6).toString("base64url");
+      walks.set(pit, (walks.get(pit) ?? new Set()).add(walk));
+      return walk;
     },
-    ended(pit) {
-      const left = (walks.get(pit) ?? 0) - 1;
-      if (left > 0) walks.set(pit, left);
-      else if (walks.delete(pit)) {
-        const close = () => void (walks.has(pit) || client.closePointInTime({ id: pit }).catch(() => {}));
-        setTimeout(close, CLOSE_AFTER_MS).unref();
-      }
+    ended(pit, walk) {
+      const open = walks.get(pit);
+      if (!open?.delete(walk) || open.size > 0) return;
+      walks.delete(pit);
+      const close = () => void (walks.has(pit) || client.closePointInTime({ id: pit }).catch(() => {}));
+      setTimeout(close, CLOSE_AFTER_MS).unref();
     },
   };
 }

@@ -17,6 +17,7 @@ const NEWEST_FIRST: estypes.SortCombinations[] = [{ id: "desc" }];
 /** Where a walk through the pages of one result stands: a snapshot of the index, and the last hit shown. */
 export interface Position extends Snapshot {
   after: estypes.SortResults;
+  walk: string;
 }
 
 export interface Page {
@@ -51,18 +52,22 @@ export async function firstPage(store: SearchStore, wanted: Wanted, notBefore = 
       continue;
     }
     const page = pageOf(wanted, parsed, answer, alive, snapshot ?? { pit: "", asOf });
-    if (page.next) snapshots.begun(page.next.pit);
+    if (page.next) page.next.walk = snapshots.begun(page.next.pit);
     return page;
   }
 }
 
 /** A later page: from the snapshot of the first, without anybody who was erased since. */
-export async function nextPage(store: SearchStore, wanted: Wanted, { after, ...snapshot }: Position): Promise<Page> {
+export async function nextPage(
+  store: SearchStore,
+  wanted: Wanted,
+  { after, walk, ...snapshot }: Position,
+): Promise<Page> {
   const { client, names, snapshots } = store;
   const parsed = parseQuery(wanted.q);
   const answer = await ask(client, wanted, parsed, { ...pitOf(snapshot.pit), search_after: after });
-  const page = pageOf(wanted, parsed, answer, await living(client, names, answer.hits.hits), snapshot);
-  if (!page.next) snapshots.ended(snapshot.pit);
+  const page = pageOf(wanted, parsed, answer, await living(client, names, answer.hits.hits), snapshot, walk);
+  if (!page.next) snapshots.ended(snapshot.pit, walk);
   return page;
 }
 
@@ -117,7 +122,14 @@ async function living(client: Client, names: IndexNames, hits: Hit[]): Promise<H
   return hits.filter((hit) => now.get(hit._id as string)?.deleted === false);
 }
 
-function pageOf(wanted: Wanted, parsed: ParsedQuery, answer: Answer, alive: Hit[], snapshot: Snapshot): Page {
+function pageOf(
+  wanted: Wanted,
+  parsed: ParsedQuery,
+  answer: Answer,
+  alive: Hit[],
+  snapshot: Snapshot,
+  walk = "",
+): Page {
   const all = answer.hits.hits;
   const shown = all.slice(0, wanted.limit);
   const last = shown.at(-1);
@@ -133,7 +145,9 @@ function pageOf(wanted: Wanted, parsed: ParsedQuery, answer: Answer, alive: Hit[
       facets: { country: facet("country"), tag: facet("tag") },
     },
     asOf: snapshot.asOf,
-    ...(all.length > wanted.limit && snapshot.pit && last?.sort ? { next: { ...snapshot, after: last.sort } } : {}),
+    ...(all.length > wanted.limit && snapshot.pit && last?.sort
+      ? { next: { ...snapshot, after: last.sort, walk } }
+      : {}),
   };
 }
 

@@ -181,6 +181,8 @@ export function relevance(shared: Shared) {
     "' OR 1=1 --",
     "\u{1F600}\u200d\u{1F525}",
     "x".repeat(200),
+    // One character of fifteen letters: a word of three thousand.
+    "\u{FDFA}".repeat(200),
     "ab ".repeat(66),
     "a'b".repeat(50),
     "漢".repeat(200),
