@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { Redis } from "ioredis";
 import { connect, type NatsConnection } from "nats";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -243,6 +244,19 @@ describe.skipIf(elsewhere)("a system that is watched", () => {
       await inPostgres(system.home, "SELECT pg_reload_conf()");
     });
 
+    it("a store with hardly any room left: 64 MB that are no service's, and a limit just above", async () => {
+      await inRedis(system.home, async (redis) => {
+        await redis.setrange("filler", 64 * 1024 * 1024, "x");
+        const used = Number(/used_memory:(\d+)/.exec(await redis.info("memory"))![1]);
+        await redis.config("SET", "maxmemory", Math.round(used * 1.03));
+      });
+      await fires({ alertname: "QuartetDiskFilling", store: "redis", severity: "critical" });
+      await inRedis(system.home, async (redis) => {
+        await redis.config("SET", "maxmemory", "512mb");
+        await redis.del("filler");
+      });
+    });
+
     it("ClickHouse gone: its store, its read model's freshness and its projector, and nobody else's", async () => {
       await kill(system.home, "clickhouse", { hold: true });
       await fires({ alertname: "QuartetStoreDown", store: "clickhouse" });
@@ -282,6 +296,7 @@ describe.skipIf(elsewhere)("a system that is watched", () => {
       "QuartetDeadLetters",
       "QuartetAuditDrift",
       "QuartetSlotRetainsWal",
+      "QuartetDiskFilling",
       "QuartetErasureOverdue",
     ])("everything is back: %s clears", async (alertname) => void (await clears({ alertname })));
 
@@ -322,6 +337,21 @@ async function inPostgres(home: string, text: string, values: unknown[] = []): P
     await sql.query(text, values);
   } finally {
     await sql.end();
+  }
+}
+
+/** Does something in Redis as its administrator. */
+async function inRedis(home: string, work: (redis: Redis) => Promise<void>): Promise<void> {
+  const redis = new Redis({
+    host: "127.0.0.1",
+    port: runFile(home).engines.redis!.port,
+    username: "admin",
+    password: credentials(home).redis!.admin!,
+  });
+  try {
+    await work(redis);
+  } finally {
+    redis.disconnect();
   }
 }
 
