@@ -2,6 +2,7 @@ import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { clusterSystem } from "./cluster.ts";
+import { drift } from "./drift.ts";
 import { full, quick } from "./experiments/suites.ts";
 import { History } from "./history.ts";
 import { outages } from "./outage.ts";
@@ -20,6 +21,7 @@ const USAGE = `Usage: npm run chaos -- [options]
   --bail            stop at the first experiment that fails
   --out folder      where report.html, report.json and history.jsonl go (default .quartet/chaos)
   --outage          instead of all that: --count events (100000) published while each derived store is down for --seconds (60)
+  --drift           instead of all that: with --users people (100000), things changed by hand in each derived store are put right within a minute
   --write           write docs/availability.md from what was measured
   --context name    a Kubernetes cluster, by its kubeconfig context; --namespace (default quartet)
 Starts a system of its own, unless QUARTET_HOME names one that runs and may be broken.`;
@@ -33,6 +35,8 @@ const OPTIONS = {
   outage: { type: "boolean", default: false },
   count: { type: "string", default: "100000" },
   seconds: { type: "string", default: "60" },
+  drift: { type: "boolean", default: false },
+  users: { type: "string", default: "100000" },
   patient: { type: "boolean", default: false },
   bail: { type: "boolean", default: false },
   out: { type: "string", default: ".quartet/chaos" },
@@ -41,6 +45,8 @@ const OPTIONS = {
   namespace: { type: "string", default: "quartet" },
   help: { type: "boolean", default: false },
 } as const;
+
+const DRIFT_ROUNDS = 3;
 
 async function main(): Promise<number> {
   const { values } = parseArgs({ options: OPTIONS });
@@ -82,6 +88,13 @@ async function main(): Promise<number> {
       writeFileSync(join(values.out, "outage.json"), `${JSON.stringify(results, null, 1)}\n`);
       return results.every((r) => r.verdict.violations.length === 0) ? 0 : 1;
     }
+    if (values.drift) {
+      const result = await drift({ target, users: Number(values.users), rounds: DRIFT_ROUNDS, random, say });
+      writeFileSync(join(values.out, "drift.json"), `${JSON.stringify(result, null, 1)}\n`);
+      for (const violation of result.verdict.violations) say(`✗ ${violation}`);
+      if (result.verdict.violations.length === 0) say(`✓ ${result.verdict.says} (${result.verdict.checked} of them)`);
+      return result.verdict.violations.length === 0 ? 0 : 1;
+    }
     const result = await run({
       target,
       suite,
@@ -113,12 +126,13 @@ async function main(): Promise<number> {
 }
 
 async function openTarget(
-  values: { context?: string | undefined; namespace: string },
+  values: { context?: string | undefined; namespace: string; drift: boolean },
   say: (line: string) => void,
 ): Promise<Target> {
   if (values.context) return clusterSystem(values.context, values.namespace, say);
   if (process.env.QUARTET_HOME) return runningSystem(process.env.QUARTET_HOME);
-  return startPrivateSystem(say);
+  // What is changed by hand is left alone by the other runs, so that it would be found; here somebody is to find it.
+  return startPrivateSystem(say, values.drift ? {} : { AUDIT_INTERVAL_MS: "0" });
 }
 
 // Nothing that is still open may keep it.

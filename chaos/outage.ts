@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Store } from "./availability.ts";
-import type { Verdict } from "./check/evidence.ts";
-import { Judge } from "./check/evidence.ts";
+import { batches, caughtUp, get, importPeople, post } from "./bulk.ts";
+import { Judge, type Verdict } from "./check/evidence.ts";
 import type { Target } from "./system.ts";
 
 export interface OutageOptions {
@@ -15,11 +15,8 @@ export interface OutageOptions {
 
 const DERIVED = ["clickhouse", "elasticsearch", "redis"] as const satisfies Store[];
 type Derived = (typeof DERIVED)[number];
-const BATCH = 1_000;
-const AT_ONCE = 4;
 /** Changes of one user: the log keeps the last state of each, the facts keep all. */
 const ROUNDS = 10;
-const CATCH_UP_MS = 3_600_000;
 
 export interface OutageResult {
   store: Derived;
@@ -92,18 +89,13 @@ async function change(target: Target, store: Derived, count: number): Promise<Ch
   const run = `outage-${store}-${Date.now().toString(36)}`;
   const ids = new Map<string, number>();
   for (let round = 1; round <= ROUNDS; round++) {
-    await batches(people, async (from, to) => {
-      const users = Array.from({ length: to - from }, (_, i) => ({
-        key: `${run}-${from + i}`,
-        displayName: `Person ${from + i} r${round}`,
-        bio: `${run} round ${round}`,
-        tags: [store],
-      }));
-      const { users: done } = (await post(target, "/v1/admin/import", { users })) as {
-        users: { id: string; revision: number }[];
-      };
-      for (const { id, revision } of done) ids.set(id, revision);
-    });
+    const done = await importPeople(target, people, (i) => ({
+      key: `${run}-${i}`,
+      displayName: `Person ${i} r${round}`,
+      bio: `${run} round ${round}`,
+      tags: [store],
+    }));
+    for (const { id, revision } of done) ids.set(id, revision);
   }
   return async (judge) => {
     judge.check(ids.size === people, () => `${ids.size} users were imported, ${people} were sent`);
@@ -134,59 +126,4 @@ async function change(target: Target, store: Derived, count: number): Promise<Ch
       () => `${search.size} in Elasticsearch, ${held.postgres.length} in PostgreSQL`,
     );
   };
-}
-
-/** Calls `work` for every range of a thousand, a few at a time. */
-async function batches(count: number, work: (from: number, to: number, index: number) => Promise<void>): Promise<void> {
-  let next = 0;
-  const worker = async (): Promise<void> => {
-    while (next * BATCH < count) {
-      const index = next++;
-      await work(index * BATCH, Math.min(count, (index + 1) * BATCH), index);
-    }
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, worker));
-}
-
-/** Sends until it is acknowledged: what is sent has ids or keys, so that again is the same. */
-async function post(target: Target, path: string, body: object): Promise<unknown> {
-  for (let attempt = 0; ; attempt++) {
-    const response = await fetch(target.url + path, {
-      method: "POST",
-      headers: { authorization: `Bearer ${target.operatorToken}`, "content-type": "application/json" },
-      body: JSON.stringify(body),
-      signal: AbortSignal.timeout(60_000),
-    }).catch(() => undefined);
-    const text = await response?.text().catch(() => undefined);
-    if (response?.ok && text !== undefined) return JSON.parse(text);
-    if (response && response.status < 500 && response.status !== 429)
-      throw new Error(`${path} answers ${response.status}: ${text}`);
-    if (attempt >= 200) throw new Error(`${path} is refused for ever: ${response?.status}`);
-    await sleep(Math.min(2_000, 100 * (attempt + 1)));
-  }
-}
-
-async function get(target: Target, path: string): Promise<unknown> {
-  for (let attempt = 0; ; attempt++) {
-    const headers = { authorization: `Bearer ${target.operatorToken}` };
-    const response = await fetch(target.url + path, { headers, signal: AbortSignal.timeout(10_000) }).catch(
-      () => undefined,
-    );
-    if (response?.ok) return response.json();
-    if (attempt >= 100) throw new Error(`${path} answers ${response?.status}`);
-    await sleep(200);
-  }
-}
-
-async function caughtUp(target: Target, moment: number): Promise<void> {
-  const deadline = Date.now() + CATCH_UP_MS;
-  for (;;) {
-    const { projectors } = (await get(target, "/v1/admin/status")) as {
-      projectors: Record<string, { asOf: string | null }>;
-    };
-    const behind = Object.values(projectors).filter((p) => !p.asOf || Date.parse(p.asOf) < moment);
-    if (behind.length === 0) return;
-    if (Date.now() > deadline) throw new Error("the projectors did not catch up within an hour");
-    await sleep(500);
-  }
 }

@@ -28,8 +28,11 @@ const ROOT = join(import.meta.dirname, "..");
 const READY_MS = 420_000;
 const STOP_MS = 90_000;
 
-/** Starts a system of its own: random ports, a folder of its own, every role a process, a wire to each store, no audit that would mend what broke. */
-export async function startPrivateSystem(say: (line: string) => void): Promise<Target> {
+/** Starts a system of its own: random ports, a folder of its own, every role a process, a wire to each store. `settings`: further environment. */
+export async function startPrivateSystem(
+  say: (line: string) => void,
+  settings: Record<string, string>,
+): Promise<Target> {
   const home = mkdtempSync(join(tmpdir(), "quartet-chaos-"));
   const port = await choosePort();
   const wires = {} as Record<Store, Wire>;
@@ -42,7 +45,7 @@ export async function startPrivateSystem(say: (line: string) => void): Promise<T
     via[`QUARTET_VIA_${store.toUpperCase()}`] = `127.0.0.1:${await wires[store].listen()}`;
   }
   const env = {
-    AUDIT_INTERVAL_MS: "0",
+    ...settings,
     ...process.env,
     ...via,
     QUARTET_HOME: home,

@@ -32,6 +32,23 @@ export const natsRewound = (): Experiment => {
   };
 };
 
+/** The same, and those who hold messages under sequences that are given out again die with them at once. */
+export const natsRewoundProjectorsKilled = (): Experiment => {
+  const rewound = natsRewound();
+  return {
+    ...rewound,
+    name: "nats-rewound-projectors-killed",
+    hypothesis: `${rewound.hypothesis} A projector of each store is killed while they do.`,
+    needs: [{ what: "rewind" }, ...KILLED.map((part) => ({ what: "alone" as const, part }))],
+    heal: async (lab) => {
+      await rewound.heal(lab);
+      await lab.wait(lab.random.int(100, 1_500));
+      await Promise.all(KILLED.map((part) => lab.injector.kill(part)));
+    },
+  };
+};
+const KILLED = ["analytics-projector", "search-projector", "session-projector"] as const;
+
 /** Mistakes of people with too many rights. */
 export const byHand: Experiment[] = [
   {

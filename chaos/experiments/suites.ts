@@ -1,6 +1,6 @@
 import type { Random } from "../random.ts";
 import type { Experiment } from "./experiment.ts";
-import { byHand, everythingRestarted, natsRewound } from "./log.ts";
+import { byHand, everythingRestarted, natsRewound, natsRewoundProjectorsKilled } from "./log.ts";
 import { randomPairs } from "./pairs.ts";
 import { storeExperiments } from "./stores.ts";
 import { projectorKilledWithStore, projectorThawedLate, workerExperiments } from "./workers.ts";
@@ -30,6 +30,7 @@ export function full(random: Random): Experiment[] {
     projectorKilledWithStore("clickhouse"),
     projectorKilledWithStore("elasticsearch"),
     natsRewound(),
+    natsRewoundProjectorsKilled(),
     ...byHand,
     ...randomPairs(random, [...storeExperiments, ...workerExperiments], PAIRS),
     everythingRestarted,

@@ -8,6 +8,8 @@ export function clusterStores(kubectl: Kubectl): Stores {
     kubectl.exec(await kubectl.pod(`quartet/store=${CHART_OF[store]}`), script);
   /** As one word of the shell. */
   const word = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
+  const clickhouseClient = (statement: string): string =>
+    `clickhouse-client --user "$CLICKHOUSE_USER" --password "$CLICKHOUSE_PASSWORD" --query ${word(statement)}`;
   const transport: Transport = {
     async sql(statement) {
       const asJson = `SELECT coalesce(json_agg(t), '[]') FROM (${statement}) t`;
@@ -19,16 +21,20 @@ export function clusterStores(kubectl: Kubectl): Stores {
         `REDISCLI_AUTH="$ADMIN_PASSWORD" redis-cli --no-auth-warning --user admin --raw EVAL ${word(script)} 0`,
       ),
     async clickhouse(query) {
-      const command = `clickhouse-client --user "$CLICKHOUSE_USER" --password "$CLICKHOUSE_PASSWORD" --query ${word(`${query} FORMAT JSONEachRow`)}`;
-      return (await inside("clickhouse", command)).split("\n").flatMap((line) => (line ? [JSON.parse(line)] : []));
+      return (await inside("clickhouse", clickhouseClient(`${query} FORMAT JSONEachRow`)))
+        .split("\n")
+        .flatMap((line) => (line ? [JSON.parse(line)] : []));
     },
-    async elasticsearch(path, body) {
+    async clickhouseCommand(statement) {
+      await inside("clickhouse", `${clickhouseClient(statement)} --mutations_sync 1`);
+    },
+    async elasticsearch(path, body, method = "POST") {
       const data = body ? `-H 'content-type: application/json' -d ${word(JSON.stringify(body))}` : "";
       const auth = `\${ADMIN_PASSWORD:+-u "admin:$ADMIN_PASSWORD"}`;
       return JSON.parse(
-        await inside("elasticsearch", `curl -fsS ${auth} -X POST ${data} ${word(`http://127.0.0.1:9200${path}`)}`),
+        await inside("elasticsearch", `curl -fsS ${auth} -X ${method} ${data} ${word(`http://127.0.0.1:9200${path}`)}`),
       );
     },
   };
-  return { read: () => readStores(transport), close: async () => {} };
+  return { read: () => readStores(transport), ask: transport, close: async () => {} };
 }

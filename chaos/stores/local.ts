@@ -8,10 +8,16 @@ import { readStores, type Stores, type Transport } from "./stores.ts";
 export function localStores(home: string): Stores {
   const credentials = loadCredentials(home);
   const portOf = (engine: string): number => readRunFile(home)!.engines[engine]!.port;
-  const post = async (engine: "clickhouse" | "elasticsearch", path: string, body: string | null, type: string) => {
+  const send = async (
+    engine: "clickhouse" | "elasticsearch",
+    path: string,
+    body: string | null,
+    type: string,
+    method = "POST",
+  ) => {
     const authorization = `Basic ${Buffer.from(`admin:${credentials[engine].admin}`).toString("base64")}`;
     const response = await fetch(`http://127.0.0.1:${portOf(engine)}${path}`, {
-      method: "POST",
+      method,
       headers: { authorization, "content-type": type },
       body,
       signal: AbortSignal.timeout(30_000),
@@ -51,12 +57,17 @@ export function localStores(home: string): Stores {
       }
     },
     async clickhouse(query) {
-      const text = await post("clickhouse", "/", `${query} FORMAT JSONEachRow`, "text/plain");
+      const text = await send("clickhouse", "/", `${query} FORMAT JSONEachRow`, "text/plain");
       return text.split("\n").flatMap((line) => (line ? [JSON.parse(line) as Record<string, unknown>] : []));
     },
-    async elasticsearch(path, body) {
-      return JSON.parse(await post("elasticsearch", path, body ? JSON.stringify(body) : null, "application/json"));
+    async clickhouseCommand(statement) {
+      await send("clickhouse", "/?mutations_sync=1", statement, "text/plain");
+    },
+    async elasticsearch(path, body, method) {
+      return JSON.parse(
+        await send("elasticsearch", path, body ? JSON.stringify(body) : null, "application/json", method),
+      );
     },
   };
-  return { read: () => readStores(transport), close: async () => {} };
+  return { read: () => readStores(transport), ask: transport, close: async () => {} };
 }

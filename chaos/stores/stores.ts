@@ -47,12 +47,15 @@ export interface Transport {
   redis(script: string): Promise<string>;
   /** Rows of a SELECT. */
   clickhouse(query: string): Promise<Record<string, unknown>[]>;
-  /** A POST. */
-  elasticsearch(path: string, body?: object): Promise<Record<string, unknown>>;
+  /** A statement of ClickHouse that answers nothing; returns when it is done. */
+  clickhouseCommand(statement: string): Promise<void>;
+  /** A POST unless told otherwise. */
+  elasticsearch(path: string, body?: object, method?: "POST" | "PUT" | "DELETE"): Promise<Record<string, unknown>>;
 }
 
 export interface Stores {
   read(): Promise<StoreContents>;
+  ask: Transport;
   close(): Promise<void>;
 }
 

@@ -82,8 +82,8 @@ export class Workload {
       ["funnel", 400, (who) => this.#actions.funnel(who)],
       ["signups", 400, (who) => this.#actions.signups(who)],
       ["health", 300, (who) => this.#actions.health(who)],
-      ["log-in", 700, (who, r) => this.#logInSpare(who, r)],
-      ["log-out", 900, async (who) => this.#logOutSpare(who)],
+      ["log-in", 600, (who, r) => this.#logInSpare(who, r)],
+      ["log-out", 650, async (who) => this.#logOutSpare(who)],
       ["sign-up", 1_100, async (who) => this.#adopt(await this.#actions.signUp(who))],
       ["erase", 700, async (who) => this.#eraseOne(who)],
     ];
