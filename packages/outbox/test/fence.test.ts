@@ -63,9 +63,15 @@ async function thawAnOldRelay(fence: boolean) {
 }
 
 test("without the fence, a thawed relay brings the dead back", async () => {
-  const { old, sequence } = await thawAnOldRelay(false);
-  await eventually("old states", async () => (await lastSequence(nats.url, world.state)) > sequence);
-  await eventually("the old relay has given up", async () => !(await old.status()).active);
+  // Whether it writes on before it notices that it has lost its slot is a race: the danger is that it can.
+  for (let attempt = 1; ; attempt++) {
+    const { old, sequence } = await thawAnOldRelay(false);
+    await eventually("the old relay has given up", async () => !(await old.status()).active);
+    if ((await lastSequence(nats.url, world.state)) > sequence) break;
+    expect(attempt, "it never did").toBeLessThan(5);
+    await killAll();
+    await world.dispose();
+  }
   // However far it came: the tombstone is not the last word any more, and nobody notices.
   const [last] = values(await readStream(nats.url, world.state));
   expect(Number(last)).toBeGreaterThan(1);

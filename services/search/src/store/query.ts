@@ -38,7 +38,7 @@ export function parseQuery(q: string): ParsedQuery {
   const units = groups.map((group, i): QueryUnit => {
     const last = i === groups.length - 1;
     const term = (text: string, prefix: boolean): Term => ({
-      text,
+      text: text.slice(0, LONGEST_TOKEN).toWellFormed(),
       prefix,
       edits: i < MAX_FUZZY ? allowedEdits(text) : 0,
     });
@@ -50,6 +50,9 @@ export function parseQuery(q: string): ParsedQuery {
   });
   return { handle, units, blank: typed === "" };
 }
+
+/** The tokenizer cuts longer words, and the engine refuses to look for much longer ones. */
+const LONGEST_TOKEN = 255;
 
 /** Searched fields, and what a match in them weighs. */
 const FIELDS = { name: 4, handleText: 3, tagText: 2, bioText: 1 } as const;
