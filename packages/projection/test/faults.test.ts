@@ -98,13 +98,15 @@ describe("a broker that comes back without what it had not fsynced", () => {
     await bench.nats.start();
     await answers();
   }
-  const answers = () =>
-    until("the broker answers", () =>
-      bench.jsm.getAccountInfo().then(
+  const answers = async () => {
+    const jsm = await bench.nc.jetstreamManager({ checkAPI: false, timeout: 300 });
+    await until("the broker answers", () =>
+      jsm.getAccountInfo().then(
         () => true,
         () => false,
       ),
     );
+  };
 
   it("acknowledges nothing of what is under the same sequences now", async () => {
     const stream = await makeStream(bench, "all");

@@ -64,11 +64,8 @@ async function round(): Promise<{
 }
 
 describe("a stream that has lost its end", () => {
-  test.each([
-    ["few", 4],
-    ["many", 400],
-  ])("what was counted, %s, is neither deleted nor counted twice, nor what is erased after it", async (_what, n) => {
-    const name = `end.loss.${_what}`;
+  test("what was counted is neither deleted nor counted twice, nor what is erased after it", async () => {
+    const [n, name] = [400, "end.loss"];
     const one = (id: string) => emit.track(id, { name, userId: null, properties: { id } }, { time: new Date() });
     const sent = Array.from({ length: n }, (_, i) => one(`t:${name}:${i}`));
     const counted = async (what: string) =>

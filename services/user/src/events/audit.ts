@@ -14,7 +14,7 @@ import {
 } from "../store/audit.ts";
 import type { Database } from "../store/database.ts";
 import { type RepairRequest, repairUsers } from "../store/repair.ts";
-import { holdLease } from "../store/status.ts";
+import { holdLease, releaseLease } from "../store/status.ts";
 import type { AppendEvents } from "./ports.ts";
 
 export interface AuditOptions {
@@ -70,6 +70,7 @@ export async function runAudit(options: AuditOptions, signal: AbortSignal): Prom
     }
     await sleep(Math.min(LOOK_MS, intervalMs || LOOK_MS), undefined, { signal }).catch(() => {});
   }
+  await releaseLease(db, "audit", holder).catch(() => {});
 }
 
 async function auditAll(options: AuditOptions, signal: AbortSignal): Promise<void> {

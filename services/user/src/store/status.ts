@@ -24,6 +24,11 @@ export function holdLease(db: Database, name: string, holder: string, seconds: n
   });
 }
 
+/** Gives a lease back, if this worker has it: another replica need not wait for its end. */
+export async function releaseLease(db: Database, name: string, holder: string): Promise<void> {
+  await db.run((client) => client.query("DELETE FROM leases WHERE name = $1 AND holder = $2", [name, holder]));
+}
+
 /** A worker leaves its figures here for the API, which may be another process. */
 export async function reportWorker(db: Database, worker: string, figures: object): Promise<void> {
   await db.run((client) =>
