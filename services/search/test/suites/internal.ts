@@ -1,5 +1,7 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { auditBucket, BucketDigest, emit, profileDigest, uuidv7 } from "@quartet/contracts";
 import { expect, it } from "vitest";
+import { warmUp } from "../../src/store/warmup.ts";
 import { eventually } from "../process.ts";
 import type { Shared } from "../service.test.ts";
 import { change, type Person, person, seen as visible } from "../world.ts";
@@ -121,5 +123,24 @@ export function internal(shared: Shared) {
     });
     expect(status.store.documents).toBe((await shared.service.get("/v1/search?limit=1")).body.total);
     expect(status.projectors.search.stalenessSeconds).toBeGreaterThanOrEqual(0);
+  });
+  it("warms the engine up although its first requests are refused", async () => {
+    const { admin } = shared.world;
+    const index = "warm-warm-up-users-v2";
+    const block = (on: boolean) => admin.indices.putSettings({ index, settings: { "index.blocks.read": on } });
+    const searched = async () =>
+      (await admin.indices.stats({ index, metric: "search" })).indices?.[index]?.total?.search?.query_total ?? 0;
+    const ending = new AbortController();
+    const warm = warmUp(admin, "warm", 60_000, ending.signal);
+    await eventually(() => admin.indices.exists({ index }), { what: "its index" });
+    await block(true);
+    // Until it has met the block: what it asks is refused.
+    for (let before = -1; before !== (await searched()); await sleep(300)) before = await searched();
+    await block(false);
+    const before = await searched();
+    await eventually(async () => (await searched()) > before + 20, { what: "more searches" });
+    ending.abort();
+    await warm;
+    expect(await admin.indices.exists({ index })).toBe(false);
   });
 }
