@@ -6,7 +6,7 @@ import type { IndexNames } from "./indexes.ts";
 import { KEEP_ALIVE, type Snapshot } from "./pits.ts";
 import { type ParsedQuery, parseQuery, searchQuery, similarQuery, suggestQuery } from "./query.ts";
 import type { SearchStore } from "./store.ts";
-import { refresh, stored, type UserDocument } from "./users.ts";
+import { stored, type UserDocument } from "./users.ts";
 
 const COUNTRIES = 300;
 const TAGS = 100;
@@ -31,6 +31,7 @@ export interface Page {
 type Wanted = Pick<SearchQuery, "q" | "country" | "tag" | "limit">;
 type Hit = estypes.SearchHit<UserDocument>;
 type Answer = estypes.SearchResponse<UserDocument>;
+type Facet = SearchBody["facets"]["country"];
 
 /**
  * The first page. A result that does not fit on one page is read from a snapshot, so that the pages fit together whatever is written meanwhile.
@@ -46,10 +47,14 @@ export async function firstPage(store: SearchStore, wanted: Wanted, notBefore = 
       answer.hits.hits.length > wanted.limit ? await snapshots.take(again ? performance.now() : notBefore) : undefined;
     if (snapshot) answer = await ask(client, wanted, parsed, pitOf(snapshot.pit));
     const alive = await living(client, names, answer.hits.hits);
-    if (alive.length < answer.hits.hits.length && !again) {
-      // Somebody was erased after the last refresh: look again, so that total and facets are right too.
-      await refresh(client, names);
-      continue;
+    if (alive.length < answer.hits.hits.length) {
+      // Somebody was erased after the last refresh. All there is is on this page: the total and the facets are put right here. Else it is looked for again.
+      if (!snapshot)
+        return { body: without(pageOf(wanted, parsed, answer, alive, { pit: "", asOf }).body, answer, alive), asOf };
+      if (!again) {
+        await store.refresh();
+        continue;
+      }
     }
     const page = pageOf(wanted, parsed, answer, alive, snapshot ?? { pit: "", asOf });
     if (page.next) page.next.walk = snapshots.begun(page.next.pit);
@@ -120,6 +125,24 @@ async function living(client: Client, names: IndexNames, hits: Hit[]): Promise<H
     hits.map((hit) => hit._id as string),
   );
   return hits.filter((hit) => now.get(hit._id as string)?.deleted === false);
+}
+
+/** The same totals and facets without those hits of a whole result who are nobody any more. */
+function without(body: Page["body"], answer: Answer, alive: Hit[]): Page["body"] {
+  const gone = answer.hits.hits.filter((hit) => !alive.includes(hit));
+  const fewer = (facet: Facet, valuesOf: (hit: Hit) => (string | null | undefined)[]): Facet =>
+    facet
+      .map(({ value, count }) => ({ value, count: count - gone.filter((hit) => valuesOf(hit).includes(value)).length }))
+      .filter(({ count }) => count > 0)
+      .sort((a, b) => b.count - a.count || (a.value < b.value ? -1 : 1));
+  return {
+    ...body,
+    total: body.total - gone.length,
+    facets: {
+      country: fewer(body.facets.country, (hit) => [hit._source?.country]),
+      tag: fewer(body.facets.tag, (hit) => hit._source?.tags ?? []),
+    },
+  };
 }
 
 function pageOf(

@@ -14,6 +14,8 @@ import {
   startRebuild,
   swapIndexes,
 } from "../../src/store/indexes.ts";
+import { firstPage } from "../../src/store/search.ts";
+import { createStore } from "../../src/store/store.ts";
 import { erase, refresh, stored, type UserDocument, writeUsers } from "../../src/store/users.ts";
 import { eventually } from "../process.ts";
 import type { Shared } from "../service.test.ts";
@@ -74,6 +76,36 @@ export function projection(shared: Shared) {
     expect(everywhere.hits.hits.map((hit) => hit._source)).toEqual([
       { id: p.id, deleted: true, bucket: expect.any(Number) },
     ]);
+    await client.close();
+  });
+
+  it("shows nobody who was erased since the last refresh, and counts as if it had been one", async () => {
+    const client = connectElasticsearch(shared.world.elasticsearch.urlFor("search"), 10_000);
+    const names = indexNames("stale");
+    await ensureIndexes(client, { names, replicas: 0, refreshInterval: "1h" });
+    const store = createStore(client, client, names);
+    const some = (country: string | null, ...tags: string[]) => person({ displayName: "Crowd", country, tags });
+    const people = [some("NL", "a", "b"), some("NL", "a", "b"), some("DE", "a", "b"), some(null, "b"), some("FR", "c")];
+    await writeUsers(client, names, people.map(eventOf), { refresh: true });
+    const gone = [people[0]!, people[4]!].map((p) => eventOf(change(p, { erased: true })));
+    await writeUsers(client, names, gone);
+    const wanted = { q: "crowd", country: undefined, tag: [] };
+    const { body } = await firstPage(store, { ...wanted, limit: 10 });
+    expect(body.hits.map((hit) => hit.id).sort()).toEqual([1, 2, 3].map((i) => people[i]!.id).sort());
+    expect(body.total).toBe(3);
+    expect(body.facets).toEqual({
+      country: [
+        { value: "DE", count: 1 },
+        { value: "NL", count: 1 },
+      ],
+      tag: [
+        { value: "b", count: 3 },
+        { value: "a", count: 2 },
+      ],
+    });
+    // In pages they are not counted by any of them.
+    const page = await firstPage(store, { ...wanted, limit: 2 });
+    expect([page.body.total, page.body.hits.length, page.next === undefined]).toEqual([3, 2, false]);
     await client.close();
   });
 
