@@ -21,7 +21,9 @@ const STEADY_TRIES = 10;
 /** Generous: on a slow machine a Java engine takes its time to start. How long it really took is in the report. */
 const WELL_MS = 240_000;
 const CONVERGE_MS = 120_000;
-const SAMPLE_MS = 500;
+/** A status asks every service and every store: seen too often it is a load of its own. */
+const SAMPLE_MS = 1_000;
+const LOOK_MS = 400;
 /** No step of an experiment takes longer. */
 const STEP_MS = 240_000;
 
@@ -247,7 +249,7 @@ async function statusOf(actions: Actions): Promise<Status | undefined> {
 /** Waits until every store is up and every read model is true as of after `moment`. Throws when that takes too long: the system did not heal. */
 async function untilWell(actions: Actions, moment: number, ms: number): Promise<void> {
   const deadline = Date.now() + ms;
-  for (let last = "no answer"; ; await sleep(200)) {
+  for (let last = "no answer"; ; await sleep(LOOK_MS)) {
     const status = await statusOf(actions);
     if (status) {
       const down = STORES.filter((store) => !status.stores[store]?.up);
@@ -269,7 +271,7 @@ function behindOf(status: Status, moment: number): string[] {
 /** Waits until the system itself says that everything written so far is everywhere and every erasure is complete; else why not. */
 async function converge(actions: Actions, workload: Workload, moment: number): Promise<true | string> {
   const deadline = Date.now() + CONVERGE_MS;
-  for (let last = ""; ; await sleep(100)) {
+  for (let last = ""; ; await sleep(LOOK_MS)) {
     for (const open of [...workload.openErasures]) await workload.askReceipt("observer", open);
     const status = await statusOf(actions);
     if (status) {

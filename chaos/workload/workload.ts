@@ -57,16 +57,16 @@ export class Workload {
     // So many as an outage of the log-ins uses up.
     for (let i = 0; i < SPARE_SESSIONS / 2; i++) await this.#logInSpare("setup", this.#random);
     for (let w = 0; w < 3; w++) this.#loop(`writer-${w}`, 70, (who, r) => this.#write(who, r, w));
-    for (let i = 0; i < 3; i++) this.#loop(`reader-${i}`, 40, (who, r) => this.#readSomebody(who, r));
+    for (let i = 0; i < 3; i++) this.#loop(`reader-${i}`, 80, (who, r) => this.#readSomebody(who, r));
     for (const name of TRACKERS) this.#loop(`tracker-${name}`, 90, (who, r) => this.#trackSome(who, r, name));
     this.#loop("counter", 150, (who, r) =>
       r.next() < 0.3 ? this.#actions.signups(who) : this.#actions.count(who, r.pick(TRACKERS)),
     );
-    this.#loop("sessions", 600, (who, r) => this.#logInAndOut(who, r));
+    this.#loop("sessions", 900, (who, r) => this.#logInAndOut(who, r));
     this.#loop("passwords", 2_500, (who, r) => this.#changePassword(who, r));
     this.#loop("lifecycle", 800, (who, r) => this.#comeAndGo(who, r));
-    this.#loop("receipts", 150, (who) => this.#askReceipts(who));
-    this.#loop("ghost-hunter", 60, (who, r) => this.#huntGhosts(who, r));
+    this.#loop("receipts", 300, (who) => this.#askReceipts(who));
+    this.#loop("ghost-hunter", 120, (who, r) => this.#huntGhosts(who, r));
     this.#probe();
   }
 
