@@ -93,6 +93,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
   const samples: Sample[] = [];
   const faults: FaultWindow[] = [];
   const exempt: Window[] = [];
+  const told = new Set<string>();
   const results: ExperimentResult[] = [];
   const ended = new AbortController();
   const sampler = sample(actions, samples, ended.signal);
@@ -214,13 +215,18 @@ export async function run(options: RunOptions): Promise<RunResult> {
   function judge(final: Final): Verdict[] {
     const evidence: Evidence = {
       ops: history.ops,
-      faults: faults.slice(-1),
+      faults,
       exempt,
       final,
       baseline,
       alone: options.alone,
     };
-    const verdicts = check(evidence);
+    // Everything since the run began is judged again: what an earlier experiment was blamed for is not laid at this one's door too.
+    const verdicts = check(evidence).map((v) => {
+      const fresh = v.violations.filter((text) => !told.has(`${v.invariant}: ${text}`));
+      for (const text of fresh) told.add(`${v.invariant}: ${text}`);
+      return { ...v, violations: fresh };
+    });
     if (!options.patient) return verdicts;
     return verdicts.map((v) => (TIMED.has(v.invariant) ? { ...v, violations: [], notJudged: v.violations } : v));
   }

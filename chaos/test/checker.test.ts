@@ -304,6 +304,22 @@ describe("the checker", () => {
         broken([...good, ...requests("GET /v1/users/:id", 1, { ...unknown, ms: 2_500 })], { faults: [fault] }),
       ).toEqual(["prompt"]);
     });
+    it("bears one failure of a few hundred requests, and 0.1 % of all experiments' requests", () => {
+      const windows = Array.from({ length: 5 }, (_, i) => {
+        const from = T0 + i * 1_000_000;
+        return { ...fault, experiment: `e${i}`, from, to: from + 100_000, until: from + 100_000 };
+      });
+      const share = (n: number, failures: number[]) =>
+        windows.flatMap(({ from }, i) => [
+          ...requests("GET /v1/search", n, { at: from + 5_000 }),
+          ...requests("GET /v1/search", failures[i]!, { ...unknown, at: from + 5_000 }),
+        ]);
+      const bad = (ops: Op[]) => broken([...good, ...ops], { faults: windows });
+      expect(bad(share(300, [1, 0, 0, 0, 0]))).toEqual([]);
+      expect(bad(share(300, [1, 0, 1, 0, 0]))).toEqual(["isolation"]);
+      expect(bad(share(900, [1, 0, 1, 1, 1]))).toEqual([]);
+      expect(bad(share(900, [2, 0, 0, 0, 0]))).toEqual(["isolation"]);
+    });
     it("measures the matrix and compares it", () => {
       const ops = [
         ...requests("GET /v1/users/:id", 5, unknown),

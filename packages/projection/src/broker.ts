@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { NatsConnection, Subscription } from "nats";
 import { connectForEver } from "./connection.ts";
 import { consumerInfo, streamInfo } from "./jsapi.ts";
@@ -25,6 +26,22 @@ export class Broker {
   /** Whether the connection stands, as far as is known: a frozen server shows only after the pings it missed. */
   get up(): boolean {
     return this.#up;
+  }
+
+  /** Whether the server answers a ping within `timeoutMs`: a frozen one is found out at once. Never throws. */
+  async answers(timeoutMs = 700): Promise<boolean> {
+    if (!this.#up || !this.#connection) return false;
+    const answer = this.#connection.rtt().then(
+      () => true,
+      () => false,
+    );
+    const late = new AbortController();
+    const silence = sleep(timeoutMs, false, { signal: late.signal }).catch(() => false);
+    try {
+      return await Promise.race([answer, silence]);
+    } finally {
+      late.abort();
+    }
   }
 
   /** Calls `listener` at every connection; at once if there is one. */

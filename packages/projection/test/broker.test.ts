@@ -60,3 +60,14 @@ it("is neither heard nor spoken to by another service, which stays connected", a
   expect([...heard, ...overheard]).toEqual(["ours"]);
   expect(stranger.up).toBe(true);
 });
+
+it("knows of a frozen server at once, before the missed pings tell", async () => {
+  const broker = connectAs("search");
+  expect(await broker.answers()).toBe(false);
+  await until("it answers", () => broker.answers());
+  nats.freeze();
+  expect(await broker.answers(200)).toBe(false);
+  expect(broker.up).toBe(true);
+  nats.thaw();
+  await until("it answers again", () => broker.answers());
+});

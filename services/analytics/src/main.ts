@@ -124,7 +124,7 @@ await runProcess({
           rebuilds,
           anonymise: () => anonymiser.run(),
           progress: async () => (broker.up ? progress(broker) : undefined),
-          brokerUp: () => broker.up && publisher.dependency.state === "closed",
+          brokerAnswers: () => broker.answers(),
         })
       : undefined;
     return {

@@ -139,7 +139,7 @@ await runProcess({
           secret: config.INTERNAL_SECRET,
           rebuilds,
           progress: () => progress(broker),
-          brokerUp: () => broker.up,
+          brokerAnswers: () => broker.answers(),
         })
       : undefined;
     return {

@@ -151,7 +151,7 @@ await runProcess({
           append: appendEvents,
           slot: SLOT,
           dead: { ...office, isMissing: (error) => error instanceof NoSuchLetter },
-          broker: { up: () => broker.up, streams: () => streamCounts(broker) },
+          broker: { up: () => broker.up, answers: () => broker.answers(), streams: () => streamCounts(broker) },
         })
       : undefined;
     return {

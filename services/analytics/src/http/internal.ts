@@ -30,7 +30,7 @@ export interface InternalOptions extends FreshnessOptions {
   rebuilds: Rebuilds;
   /** How far the projector is; undefined while that cannot be known. */
   progress(): Promise<{ lag: number; deadLetters: number } | undefined>;
-  brokerUp(): boolean;
+  brokerAnswers(): Promise<boolean>;
 }
 
 const person = z.object({ userId: userIdField });
@@ -83,15 +83,16 @@ export function addInternalRoutes(app: Express, options: InternalOptions): void 
 
   addActivity(app);
   app.get("/internal/status", async (_req, res) => {
-    const [store, progress, found] = await Promise.all([
+    const [store, up, progress, found] = await Promise.all([
       storeStatus(options),
+      options.brokerAnswers(),
       options.progress().catch(() => undefined),
       lastFinding(clickhouse).catch(() => undefined),
     ]);
     const at = store.asOf;
     res.json({
       store: { up: store.up, ...(store.facts === undefined ? {} : { facts: store.facts }) },
-      nats: { up: options.brokerUp() },
+      nats: { up },
       projectors: {
         analytics: {
           asOf: at?.toISOString() ?? null,

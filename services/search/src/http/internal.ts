@@ -21,7 +21,7 @@ import type { SearchContext } from "./context.ts";
 export interface InternalOptions {
   /** How far the projector is; undefined while that cannot be known. */
   progress(): Promise<{ lag: number; deadLetters: number } | undefined>;
-  brokerUp(): boolean;
+  brokerAnswers(): Promise<boolean>;
   rebuilds: Rebuilds;
 }
 
@@ -76,10 +76,14 @@ export function addInternalRoutes(app: Express, context: SearchContext, options:
 
   addActivity(app);
   app.get("/internal/status", async (_req, res) => {
-    const [store, progress] = await Promise.all([storeStatus(context), options.progress().catch(() => undefined)]);
+    const [store, up, progress] = await Promise.all([
+      storeStatus(context),
+      options.brokerAnswers(),
+      options.progress().catch(() => undefined),
+    ]);
     res.json({
       store: { up: store.up, ...(store.documents === undefined ? {} : { documents: store.documents }) },
-      nats: { up: options.brokerUp() },
+      nats: { up },
       projectors: {
         search: {
           asOf: store.asOf ?? null,

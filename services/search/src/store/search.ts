@@ -40,29 +40,17 @@ type Facet = SearchBody["facets"]["country"];
 export async function firstPage(store: SearchStore, wanted: Wanted, notBefore = 0): Promise<Page> {
   const { client, names, snapshots } = store;
   const parsed = parseQuery(wanted.q);
-  for (let again = false; ; again = true) {
-    const asOf = await store.watermark();
-    let answer = await ask(client, wanted, parsed, { index: names.users });
-    const snapshot =
-      answer.hits.hits.length > wanted.limit ? await snapshots.take(again ? performance.now() : notBefore) : undefined;
-    if (snapshot) answer = await ask(client, wanted, parsed, pitOf(snapshot.pit));
-    const alive = await living(client, names, answer.hits.hits);
-    if (alive.length < answer.hits.hits.length) {
-      // Somebody was erased after the last refresh. All there is is on this page: the total and the facets are put right here. Else it is looked for again.
-      if (!snapshot)
-        return { body: without(pageOf(wanted, parsed, answer, alive, { pit: "", asOf }).body, answer, alive), asOf };
-      if (!again) {
-        await store.refresh();
-        continue;
-      }
-    }
-    const page = pageOf(wanted, parsed, answer, alive, snapshot ?? { pit: "", asOf });
-    if (page.next) page.next.walk = snapshots.begun(page.next.pit);
-    return page;
-  }
+  const asOf = await store.watermark();
+  let answer = await ask(client, wanted, parsed, { index: names.users });
+  const snapshot = answer.hits.hits.length > wanted.limit ? await snapshots.take(notBefore) : undefined;
+  if (snapshot) answer = await ask(client, wanted, parsed, pitOf(snapshot.pit));
+  const alive = await living(client, names, answer.hits.hits);
+  const page = pageOf(wanted, parsed, answer, alive, snapshot ?? { pit: "", asOf });
+  if (page.next) page.next.walk = snapshots.begun(page.next.pit);
+  return page;
 }
 
-/** A later page: from the snapshot of the first, without anybody who was erased since. */
+/** A later page: from the snapshot of the first. */
 export async function nextPage(
   store: SearchStore,
   wanted: Wanted,
@@ -127,9 +115,9 @@ async function living(client: Client, names: IndexNames, hits: Hit[]): Promise<H
   return hits.filter((hit) => now.get(hit._id as string)?.deleted === false);
 }
 
-/** The same totals and facets without those hits of a whole result who are nobody any more. */
-function without(body: Page["body"], answer: Answer, alive: Hit[]): Page["body"] {
-  const gone = answer.hits.hits.filter((hit) => !alive.includes(hit));
+/** The same total and facets without those hits who are nobody any more: a view of the index may be older than their erasure. */
+function without(body: Page["body"], gone: Hit[]): Page["body"] {
+  if (gone.length === 0) return body;
   const fewer = (facet: Facet, valuesOf: (hit: Hit) => (string | null | undefined)[]): Facet =>
     facet
       .map(({ value, count }) => ({ value, count: count - gone.filter((hit) => valuesOf(hit).includes(value)).length }))
@@ -161,12 +149,14 @@ function pageOf(
     const found = answer.aggregations?.[name] as { buckets: { key: string; doc_count: number }[] } | undefined;
     return (found?.buckets ?? []).map((b) => ({ value: b.key, count: b.doc_count }));
   };
+  const body = {
+    hits: shown.filter((hit) => alive.includes(hit)).map((hit) => shownHit(hit, parsed)),
+    total: typeof total === "number" ? total : (total?.value ?? 0),
+    facets: { country: facet("country"), tag: facet("tag") },
+  };
+  const gone = all.filter((hit) => !alive.includes(hit));
   return {
-    body: {
-      hits: shown.filter((hit) => alive.includes(hit)).map((hit) => shownHit(hit, parsed)),
-      total: typeof total === "number" ? total : (total?.value ?? 0),
-      facets: { country: facet("country"), tag: facet("tag") },
-    },
+    body: without(body, gone),
     asOf: snapshot.asOf,
     ...(all.length > wanted.limit && snapshot.pit && last?.sort
       ? { next: { ...snapshot, after: last.sort, walk } }

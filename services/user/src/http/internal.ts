@@ -34,7 +34,7 @@ export interface InternalRoutesOptions {
     drop(seq: number): Promise<void>;
     isMissing(error: unknown): boolean;
   };
-  broker: { up(): boolean; streams(): Promise<Record<string, { messages: number }>> };
+  broker: { up(): boolean; answers(): Promise<boolean>; streams(): Promise<Record<string, { messages: number }>> };
 }
 
 const credentials = z.strictObject({ login: z.string().max(254), password: z.string().max(1024) });
@@ -127,11 +127,12 @@ export function addInternalRoutes(app: Express, options: InternalRoutesOptions):
 
   addActivity(app);
   app.get("/internal/status", async (_req, res) => {
-    const [store, streams] = await Promise.all([
+    const [store, up, streams] = await Promise.all([
       storeStatus(options),
+      broker.answers(),
       broker.up() ? broker.streams().catch(() => ({})) : {},
     ]);
-    res.json({ ...store, nats: { up: broker.up() }, streams } satisfies ServiceStatus);
+    res.json({ ...store, nats: { up }, streams } satisfies ServiceStatus);
   });
 }
 
