@@ -18,6 +18,8 @@ export class Participant {
   digestsAsked = 0;
   /** As of when it says that it is true. */
   asOf: () => string | null = () => new Date().toISOString();
+  /** Its store is away: it cannot be compared. */
+  away = false;
   readonly #secret: string;
   readonly #server: Server;
 
@@ -59,6 +61,7 @@ export class Participant {
     }
     if (req.url?.split("?")[0] === "/internal/digests") {
       this.digestsAsked++;
+      if (this.away) return send(503, {});
       const buckets = Array.from({ length: 256 }, () => new BucketDigest());
       for (const [id, { digest, version }] of this.held) buckets[auditBucket(id)]!.add(id, digest, version);
       return send(200, { asOf: this.asOf(), buckets: buckets.map((b) => b.value()) });

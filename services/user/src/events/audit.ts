@@ -35,7 +35,11 @@ interface Digests {
   buckets: { count: number; digest: string }[];
 }
 
-const LEASE_SECONDS = 30;
+/** Held on to while a round goes on: after a crash another replica takes over when it has run out. */
+const LEASE_SECONDS = 15;
+/** A read model that could not be compared is tried again after this, then after twice as long, and so on. */
+const AGAIN_MS = 2_000;
+const AGAIN_AT_MOST_MS = 60_000;
 const CONFIRM_MS = 10_000;
 /** How often it is looked whether somebody asks for an audit. */
 const LOOK_MS = 500;
@@ -52,17 +56,27 @@ export async function runAudit(options: AuditOptions, signal: AbortSignal): Prom
   const { db, logger, intervalMs } = options;
   const holder = randomUUID();
   let last = 0;
+  let again = { at: Number.POSITIVE_INFINITY, afterMs: AGAIN_MS };
   let answered: Date | undefined = await requestedAudit(db).catch(() => undefined);
   const isNew = (asked: Date | undefined) => asked !== undefined && asked.getTime() !== answered?.getTime();
   while (!signal.aborted) {
     try {
-      if (await holdLease(db, "audit", holder, Math.max(LEASE_SECONDS, (2 * intervalMs) / 1000))) {
+      const hold = () => holdLease(db, "audit", holder, LEASE_SECONDS);
+      if (await hold()) {
         const asked = await requestedAudit(db);
+        const wanted = isNew(asked);
         const due = intervalMs > 0 && (last === 0 || performance.now() - last >= intervalMs);
-        if ((due || isNew(asked)) && !(await isReemitting(db))) {
+        if ((due || wanted || performance.now() >= again.at) && !(await isReemitting(db))) {
           answered = asked;
-          await auditAll(options, signal);
+          const renewal = setInterval(() => void hold().catch(() => {}), (LEASE_SECONDS * 1000) / 3);
+          const whole = await auditAll(options, signal)
+            .catch((err: unknown) => logger.debug({ err }, "the audit has to wait"))
+            .finally(() => clearInterval(renewal));
           last = performance.now();
+          const afterMs = wanted ? AGAIN_MS : again.afterMs;
+          again = whole
+            ? { at: Number.POSITIVE_INFINITY, afterMs: AGAIN_MS }
+            : { at: last + afterMs, afterMs: Math.min(2 * afterMs, AGAIN_AT_MOST_MS) };
         }
       }
     } catch (error) {
@@ -73,8 +87,10 @@ export async function runAudit(options: AuditOptions, signal: AbortSignal): Prom
   await releaseLease(db, "audit", holder).catch(() => {});
 }
 
-async function auditAll(options: AuditOptions, signal: AbortSignal): Promise<void> {
+/** One round. Returns whether every read model could be compared. */
+async function auditAll(options: AuditOptions, signal: AbortSignal): Promise<boolean> {
   const { db, logger, metrics } = options;
+  let whole = true;
   const startedAt = await readClock(db);
   const expected = await digestBuckets(db, signal);
   for (const store of AUDITED_STORES) {
@@ -82,7 +98,10 @@ async function auditAll(options: AuditOptions, signal: AbortSignal): Promise<voi
       logger.debug({ err, store }, "the audit of a read model has to wait");
       return undefined;
     });
-    if (!drifted) continue;
+    if (!drifted) {
+      whole = false;
+      continue;
+    }
     if (drifted.length > 0) {
       const users = drifted.slice(0, 20).map((d) => d.id);
       logger.warn({ store, users, drift: drifted.length }, "drift: emitting again");
@@ -93,6 +112,7 @@ async function auditAll(options: AuditOptions, signal: AbortSignal): Promise<voi
     await saveAudit(db, store, { compared, drift: users.length, mended: users.length, users, startedAt });
     countAudit(metrics, store, { drift: users.length, mended: users.length });
   }
+  return whole;
 }
 
 async function get<T>(peer: Peer, path: string): Promise<T> {
