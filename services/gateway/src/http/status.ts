@@ -30,7 +30,7 @@ export async function collectStatus(peers: Peers, timeoutMs: number, requestId?:
   return foldStatus(new Map(await Promise.all(serviceNames.map(ask))));
 }
 
-/** One status of all. Of the audits the drifts are added and the oldest check counts; NATS is up if anybody is connected to it. */
+/** One status of all. Of the audits the drifts are added and the oldest check counts; NATS is up if it answers anybody. */
 export function foldStatus(parts: Map<ServiceName, ServiceStatus | undefined>): StatusBody {
   const stores: Record<string, unknown> = {};
   const services: StatusBody["services"] = { gateway: { up: true } };
