@@ -70,7 +70,8 @@ async function main(): Promise<number> {
     return 0;
   }
   const say = (line: string): void => console.log(`${new Date().toISOString().slice(11, 19)} ${line}`);
-  say(`${suite}: ${experiments.length} experiments, seed ${seed}`);
+  const what = values.outage ? "outages" : values.drift ? "drift" : `${suite}: ${experiments.length} experiments`;
+  say(`${what}, seed ${seed}`);
   mkdirSync(values.out, { recursive: true });
   const history = new History(join(values.out, "history.jsonl"));
   const own = !values.context && !process.env.QUARTET_HOME && !process.env.QUARTET_URL;

@@ -7,8 +7,8 @@ import {
   type AuditedUser,
   digestBuckets,
   isReemitting,
+  openAuditRequest,
   readClock,
-  requestedAudit,
   saveAudit,
   usersOfBucket,
 } from "../store/audit.ts";
@@ -57,26 +57,27 @@ export async function runAudit(options: AuditOptions, signal: AbortSignal): Prom
   const holder = randomUUID();
   let last = 0;
   let again = { at: Number.POSITIVE_INFINITY, afterMs: AGAIN_MS };
-  let answered: Date | undefined = await requestedAudit(db).catch(() => undefined);
-  const isNew = (asked: Date | undefined) => asked !== undefined && asked.getTime() !== answered?.getTime();
+  let tried: Date | undefined;
   while (!signal.aborted) {
     try {
       const hold = () => holdLease(db, "audit", holder, LEASE_SECONDS);
       if (await hold()) {
-        const asked = await requestedAudit(db);
-        const wanted = isNew(asked);
+        const asked = await openAuditRequest(db);
+        const wanted = asked !== undefined && asked.getTime() !== tried?.getTime();
         const due = intervalMs > 0 && (last === 0 || performance.now() - last >= intervalMs);
         if ((due || wanted || performance.now() >= again.at) && !(await isReemitting(db))) {
-          answered = asked;
+          tried = asked;
+          const began = performance.now();
           const renewal = setInterval(() => void hold().catch(() => {}), (LEASE_SECONDS * 1000) / 3);
           const whole = await auditAll(options, signal)
             .catch((err: unknown) => logger.debug({ err }, "the audit has to wait"))
             .finally(() => clearInterval(renewal));
-          last = performance.now();
+          // From beginning to beginning, so that a long round makes nobody wait longer; with a rest, so that it is not all that is done.
+          last = Math.max(began, performance.now() - intervalMs / 2);
           const afterMs = wanted ? AGAIN_MS : again.afterMs;
           again = whole
             ? { at: Number.POSITIVE_INFINITY, afterMs: AGAIN_MS }
-            : { at: last + afterMs, afterMs: Math.min(2 * afterMs, AGAIN_AT_MOST_MS) };
+            : { at: performance.now() + afterMs, afterMs: Math.min(2 * afterMs, AGAIN_AT_MOST_MS) };
         }
       }
     } catch (error) {

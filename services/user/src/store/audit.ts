@@ -121,10 +121,14 @@ export async function requestAudit(db: Database): Promise<Date> {
   return rows[0]!.requested_at;
 }
 
-/** When an audit was last asked for. */
-export async function requestedAudit(db: Database): Promise<Date | undefined> {
+/** When an audit was last asked for, if not every read model has been compared since. */
+export async function openAuditRequest(db: Database): Promise<Date | undefined> {
   const { rows } = await db.run((client) =>
-    client.query<{ requested_at: Date }>("SELECT requested_at FROM audit_requests"),
+    client.query<{ requested_at: Date }>(
+      `SELECT requested_at FROM audit_requests
+       WHERE (SELECT count(*) FROM audits WHERE started_at >= requested_at) < $1`,
+      [AUDITED_STORES.length],
+    ),
   );
   return rows[0]?.requested_at;
 }
