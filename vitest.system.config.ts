@@ -5,7 +5,7 @@ import { wholeSystem } from "./test/lib/whole-system.ts";
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    exclude: ["test/cluster/**", "test/chaos/**", "test/rebuild/**", "**/node_modules/**"],
+    exclude: ["test/cluster/**", "test/chaos/**", "test/rebuild/**", "test/long/**", "**/node_modules/**"],
     ...wholeSystem,
   },
 });
