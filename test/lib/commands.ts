@@ -10,9 +10,18 @@ export interface Command {
 
 /** Runs one of the commands (`npm run <name> -- <args>`) against the system under test. */
 export function command(name: string, ...args: string[]): Command {
+  return commandOn(client, name, ...args);
+}
+
+/** The same against any system. */
+export function commandOn(
+  { url, operatorToken }: { url: string; operatorToken: string },
+  name: string,
+  ...args: string[]
+): Command {
   const child = spawn(process.execPath, ["packages/cli/src/main.ts", name, ...args], {
     cwd: root,
-    env: { ...process.env, QUARTET_URL: client.url, QUARTET_OPERATOR_TOKEN: client.operatorToken },
+    env: { ...process.env, QUARTET_URL: url, QUARTET_OPERATOR_TOKEN: operatorToken },
     stdio: ["ignore", "pipe", "pipe"],
   });
   let output = "";
