@@ -1,5 +1,6 @@
 import type { Request } from "express";
 import type { z } from "zod";
+import { ijsonFlaw } from "./ijson.ts";
 import { badRequest, type FieldError, HttpProblem, tooLarge, unsupportedMediaType } from "./problem.ts";
 
 const bodies = new WeakMap<Request, Buffer>();
@@ -69,7 +70,7 @@ export function rawBody(req: Request): Buffer {
 
 /**
  * The JSON body through `schema`. 415 if it is not UTF-8 JSON by its content type; 400 if it is empty, malformed, not an object, or
- * refused by the schema, with a `path` for each field (`tags.3`; unknown fields are named too if the schema is strict).
+ * refused by the schema, or would not be held as it was written (`ijsonFlaw`), with a `path` for each field (`tags.3`; unknown fields are named too if the schema is strict).
  */
 export function parseBody<S extends z.ZodType>(schema: S, req: Request): z.output<S> {
   const body = jsonBody(req);
@@ -90,7 +91,7 @@ export function parseParams<S extends z.ZodType>(schema: S, req: Request): z.out
   return check(schema, { ...req.params }, "path");
 }
 
-/** The body as a JSON object, by the rules of `parseBody`, without a schema. */
+/** The body as a JSON object, by the rules of `parseBody`, without a schema. What would not be held as it was written is 400 too: see `ijsonFlaw`. */
 export function jsonBody(req: Request): Record<string, unknown> {
   const bytes = rawBody(req);
   if (bytes.length === 0) throw badRequest({ path: "body", message: "a JSON object is needed" });
@@ -101,6 +102,8 @@ export function jsonBody(req: Request): Record<string, unknown> {
   } catch {
     throw badRequest({ path: "body", message: "is not valid UTF-8" });
   }
+  const flaw = ijsonFlaw(text);
+  if (flaw) throw badRequest(flaw);
   let value: unknown;
   try {
     value = JSON.parse(text);

@@ -82,6 +82,9 @@ describe("bad input is a 4xx problem that names the field", () => {
     ["null", () => post("null"), 400, ["body"]],
     ["no body", () => send("/things", { method: "POST" }), 400, ["body"]],
     ["invalid UTF-8", () => post(Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d])), 400, ["body"]],
+    ["a number no double holds", () => post('{"name":"a","tags":[9007199254740993]}'), 400, ["tags.0"]],
+    ["a key given twice", () => post('{"name":"a","name":"b"}'), 400, ["name"]],
+    ["a lone surrogate", () => post('{"name":"\\ud800"}'), 400, ["name"]],
     ["20,000 brackets", () => post("[".repeat(1000)), 400, ["body"]],
     ["another content type", () => post("{}", { "content-type": "text/plain" }), 415, ["Content-Type"]],
     [

@@ -3,9 +3,10 @@ import { instant, occurredAt, userIdField, wholeNumber } from "./fields.ts";
 
 export const eventName = z.string().regex(/^[a-z][a-z0-9_.]{0,63}$/, "must match [a-z][a-z0-9_.]{0,63}");
 export const propertyKey = z.string().regex(/^[a-z][a-z0-9_]{0,63}$/, "must match [a-z][a-z0-9_]{0,63}");
+/** Numbers that a double holds exactly, as every body parser of ours demands (RFC 7493). */
 const property = z.union(
-  [z.string().max(512), z.number(), z.boolean(), z.null()],
-  "must be a string up to 512 characters, a finite number, a boolean or null",
+  [z.string().max(512), z.number().min(Number.MIN_SAFE_INTEGER).max(Number.MAX_SAFE_INTEGER), z.boolean(), z.null()],
+  "must be a string up to 512 characters, a number up to 2^53 - 1, a boolean or null",
 );
 
 export const trackedEvent = z.strictObject({
