@@ -19,6 +19,12 @@ export function commonConfig(defaultPort: number) {
   };
 }
 
+/** What every service reads whose readers wait (see createWaiters). */
+export const waitersConfig = {
+  /** Reads with a consistency token that may wait at the same time; one more is answered at once, as stale. */
+  MAX_WAITING: z.coerce.number().int().min(1).max(100_000).default(500),
+};
+
 /** Thrown by `parseConfig`; the message has one line per bad variable. */
 export class ConfigError extends Error {
   override name = "ConfigError";

@@ -1,7 +1,7 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { type ConsistencyToken, decodeToken, MalformedToken } from "@quartet/contracts";
 import type { Request, Response } from "express";
-import { badRequest } from "./problem.ts";
+import { metrics } from "./metrics.ts";
+import { badRequest, HttpProblem } from "./problem.ts";
 
 /** The longest wait a caller may ask for, in seconds. */
 export const maxWaitSeconds = 10;
@@ -43,38 +43,164 @@ export function parseWait(prefer: string | string[] | undefined): number {
   return 0;
 }
 
+/** Thrown for a caller who went away while waiting; nobody reads the answer. 499 as nginx has it. */
+export class ClientGone extends HttpProblem {
+  override name = "ClientGone";
+  constructor() {
+    super(499, { title: "Client Closed Request", detail: "the client went away" });
+  }
+}
+
+export interface WaitersOptions<Wish> {
+  /**
+   * One question to the store for all of them: whether it shows what each wish asks for, in the same order. It has to end, by an answer or an error, within a
+   * deadline of its own. An error is told to all who were asked about, and to those who had not been looked for yet.
+   */
+  look(wishes: Wish[]): Promise<boolean[]>;
+  /** How many may wait at the same time. Beyond it the answer is no, at once. */
+  max: number;
+  /** Between the beginnings of two looks pass at least so many milliseconds. Default 25. */
+  everyMs?: number;
+  /** So many wishes at most are in one look, those first that have not been looked for. Default 100. */
+  perLook?: number;
+}
+
+/** Readers of one process who wait for the same store. */
+export interface Waiters<Wish> {
+  /** How many wait at this moment. */
+  readonly waiting: number;
+  /**
+   * Whether the store shows what `wish` asks for, at the latest `waitMs` from now (0: after one look). Rejects with the error of a look, and with ClientGone as
+   * soon as `res` is closed.
+   */
+  until(wish: Wish, options: { waitMs: number; res: Pick<Response, "closed" | "once" | "off"> }): Promise<boolean>;
+}
+
+interface Waiter<Wish> {
+  wish: Wish;
+  looks: number;
+  /** When the next look is due, and when the wait is over, as `performance.now()` tells time. */
+  due: number;
+  deadline: number;
+  tell(outcome: boolean | Error): void;
+}
+
 /**
- * Waits until `check` says that the store shows what the token asks for, at most `waitMs` (0: looks once), and says so in the answer:
- * `Preference-Applied: wait` if it does, `Quartet-Freshness: stale` if not. Looks again after 5 ms, then ever later, at most every 150 ms.
- * An error of `check` passes on; a later look that has no answer when the wait is over counts as no, and is left to itself. Returns whether it is fresh. Call it only if the request had a token.
+ * Readers who wait ask the store together: one look for all of them, however many they are, with a pause between two looks. For each of them looks become due
+ * after 5 ms, then ever later, at most 150 ms. A later look that has no answer when the wait is over counts as no, and is left to itself.
+ */
+export function createWaiters<Wish>({ look, max, everyMs = 25, perLook = 100 }: WaitersOptions<Wish>): Waiters<Wish> {
+  const waitingNow = metrics.gauge("quartet_reads_waiting");
+  const refused = metrics.counter("quartet_reads_not_awaited_total");
+  /** In the order in which they were looked for. */
+  const waiters = new Set<Waiter<Wish>>();
+  let looking = false;
+  let begun = Number.NEGATIVE_INFINITY;
+  let timer: NodeJS.Timeout | undefined;
+
+  const plan = (): void => {
+    clearTimeout(timer);
+    if (looking || waiters.size === 0) return;
+    let due = Number.POSITIVE_INFINITY;
+    for (const waiter of waiters) due = Math.min(due, waiter.due);
+    timer = setTimeout(lookForAll, Math.max(0, Math.max(due, begun + everyMs) - performance.now()));
+  };
+
+  const lookForAll = async (): Promise<void> => {
+    // They may all have left meanwhile.
+    if (waiters.size === 0) return;
+    looking = true;
+    begun = performance.now();
+    const asked = [...waiters].sort((a, b) => Number(a.looks > 0) - Number(b.looks > 0)).slice(0, perLook);
+    try {
+      const answers = await look(asked.map(({ wish }) => wish));
+      const now = performance.now();
+      for (const [i, waiter] of asked.entries()) {
+        // Whoever has left is told nothing more.
+        if (!waiters.delete(waiter)) continue;
+        waiter.looks++;
+        if (answers[i] || now >= waiter.deadline) {
+          waiter.tell(answers[i] === true);
+          continue;
+        }
+        // The last look is at the end of the wait; the next batch is seldom closer than 150 ms.
+        waiter.due = Math.min(now + Math.min(5 * 2 ** (waiter.looks - 1), 150), waiter.deadline);
+        waiters.add(waiter);
+      }
+    } catch (error) {
+      // Those who came meanwhile as well: they have waited for a store that does not answer.
+      const told = new Set([...asked, ...[...waiters].filter(({ looks }) => looks === 0)]);
+      for (const waiter of told) if (waiters.delete(waiter)) waiter.tell(error as Error);
+    } finally {
+      looking = false;
+      plan();
+    }
+  };
+
+  return {
+    get waiting() {
+      return waiters.size;
+    },
+    async until(wish, { waitMs, res }) {
+      if (res.closed) throw new ClientGone();
+      if (waiters.size >= max) {
+        refused.inc();
+        return false;
+      }
+      const now = performance.now();
+      const deadline = now + waitMs;
+      let late: NodeJS.Timeout | undefined;
+      let gone: (() => void) | undefined;
+      waitingNow.inc();
+      try {
+        return await new Promise<boolean>((resolve, reject) => {
+          const tell = (outcome: boolean | Error) =>
+            typeof outcome === "boolean" ? resolve(outcome) : reject(outcome);
+          const waiter: Waiter<Wish> = { wish, looks: 0, due: now, deadline, tell };
+          const leave = (outcome: boolean | Error): void => {
+            waiters.delete(waiter);
+            tell(outcome);
+          };
+          gone = () => leave(new ClientGone());
+          res.once("close", gone);
+          waiters.add(waiter);
+          // Whether the store answers at all is for the first look to find out, which may take as long as its own deadline.
+          const over = () => {
+            if (waiter.looks > 0) leave(false);
+          };
+          if (waitMs > 0) late = setTimeout(over, waitMs + SHORTEST_LOOK_MS);
+          plan();
+        });
+      } finally {
+        waitingNow.dec();
+        clearTimeout(late);
+        if (gone) res.off("close", gone);
+      }
+    },
+  };
+}
+
+/**
+ * Waits until the store shows what the token asks for, at most `waitMs` (0: looks once), and says so in the answer: `Preference-Applied: wait` if it does,
+ * `Quartet-Freshness: stale` if not. Returns whether it is fresh. Call it only if the request had a token.
+ * With `waiters` it asks together with all others who wait (see createWaiters); with `check` alone, which is for what only this request can be asked.
  */
 export async function awaitFreshness(
   res: Response,
-  options: { waitMs: number; check: () => Promise<boolean> | boolean },
+  options:
+    | { waitMs: number; token: ConsistencyToken; waiters: Waiters<ConsistencyToken> }
+    | { waitMs: number; check: () => Promise<boolean> | boolean },
 ): Promise<boolean> {
-  const deadline = performance.now() + options.waitMs;
-  const lookAgain = async (): Promise<boolean> => {
-    const over = new AbortController();
-    // The store may be slow to say so; whoever gave a limit is answered with what there is when it is reached.
-    const late = sleep(Math.max(SHORTEST_LOOK_MS, deadline - performance.now()), false, { signal: over.signal });
-    late.catch(() => {});
-    const answer = Promise.resolve(options.check());
-    answer.catch(() => {});
-    return Promise.race([answer, late]).finally(() => over.abort());
-  };
-  let pause = 5;
-  // Whether the store answers at all is for the first look to find out.
-  let fresh = await options.check();
-  while (!fresh && !res.closed) {
-    const left = deadline - performance.now();
-    if (left <= 0) break;
-    await sleep(Math.min(pause, left));
-    // Each look is a question to the store, and the next batch is seldom closer than this.
-    pause = Math.min(pause * 2, 150);
-    fresh = await lookAgain();
-  }
+  const { waitMs } = options;
+  const fresh =
+    "waiters" in options
+      ? await options.waiters.until(options.token, { waitMs, res })
+      : await createWaiters<undefined>({ look: async () => [await options.check()], max: 1, everyMs: 5 }).until(
+          undefined,
+          { waitMs, res },
+        );
   if (!fresh) res.setHeader("Quartet-Freshness", "stale");
-  else if (options.waitMs > 0) res.setHeader("Preference-Applied", "wait");
+  else if (waitMs > 0) res.setHeader("Preference-Applied", "wait");
   return fresh;
 }
 

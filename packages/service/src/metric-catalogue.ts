@@ -56,6 +56,18 @@ export const catalogue = {
     labels: { service },
     in: all,
   },
+  quartet_reads_waiting: {
+    type: "gauge",
+    help: "Reads that wait until the store shows what their consistency token asks for",
+    in: readModels,
+    absent: "until the first read with a consistency token",
+  },
+  quartet_reads_not_awaited_total: {
+    type: "counter",
+    help: "Reads with a consistency token that were answered at once as stale, because as many as may were waiting",
+    in: readModels,
+    absent: "until the first read with a consistency token",
+  },
   quartet_dependency_duration_seconds: {
     type: "histogram",
     help: "Time of an operation on a store or peer",

@@ -1,9 +1,10 @@
-import { commonConfig } from "@quartet/service";
+import { commonConfig, waitersConfig } from "@quartet/service";
 import { z } from "zod";
 
 /** The settings of this service, from the environment. */
 export const configSchema = z.object({
   ...commonConfig(8084),
+  ...waitersConfig,
   ELASTICSEARCH_URL: z.string().regex(/^https?:\/\//, "must begin with http:// or https://"),
   NATS_URL: z.string().regex(/^(nats|tls):\/\//, "must begin with nats:// or tls://"),
   /** In front of every index name, so that several systems can share a cluster. */

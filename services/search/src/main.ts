@@ -132,7 +132,9 @@ await runProcess({
       supervise("rebuild", (signal) => rebuilds.follow(signal));
     }
 
-    const context = createContext(createStore(client, slow, names), elasticsearch);
+    const context = createContext(createStore(client, slow, names), elasticsearch, {
+      maxWaiting: config.MAX_WAITING,
+    });
     const app = has("api")
       ? createApp(context, {
           logger,

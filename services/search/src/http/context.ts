@@ -1,5 +1,5 @@
 import type { ConsistencyToken } from "@quartet/contracts";
-import { awaitFreshness, type Dependency, readFreshness, setAsOf } from "@quartet/service";
+import { awaitFreshness, createWaiters, type Dependency, readFreshness, setAsOf } from "@quartet/service";
 import type { Request, Response } from "express";
 import type { SearchStore } from "../store/store.ts";
 import { stored } from "../store/users.ts";
@@ -10,29 +10,46 @@ export interface SearchContext extends SearchStore {
   freshen(req: Request, res: Response): Promise<void>;
 }
 
-export function createContext(store: SearchStore, elasticsearch: Dependency): SearchContext {
-  const sees = async (token: ConsistencyToken): Promise<boolean> => {
-    if (token.a?.user) {
-      const asOf = await store.watermark();
-      if (!asOf || Date.parse(asOf) < Date.parse(token.a.user)) return false;
-    }
-    const users = token.u ?? [];
-    if (users.length === 0) return true;
-    const ids = users.map(([id]) => id);
-    const held = await stored(store.client, store.names, ids);
-    if (!users.every(([id, version]) => (held.get(id)?.version ?? -1) >= version)) return false;
-    // It is stored; this makes it visible, for this reader and everybody.
-    await store.refresh();
-    return true;
-  };
+export interface ContextOptions {
+  /** Readers who may wait at the same time. */
+  maxWaiting: number;
+}
+
+export function createContext(
+  store: SearchStore,
+  elasticsearch: Dependency,
+  { maxWaiting }: ContextOptions,
+): SearchContext {
+  const waiters = createWaiters<ConsistencyToken>({
+    max: maxWaiting,
+    look: (tokens) => elasticsearch.run(() => sees(store, tokens)),
+  });
 
   return {
     ...store,
     elasticsearch,
     async freshen(req, res) {
       const { waitMs, token } = readFreshness(req);
-      if (token) await awaitFreshness(res, { waitMs, check: () => elasticsearch.run(() => sees(token)) });
+      if (token) await awaitFreshness(res, { waitMs, token, waiters });
       setAsOf(res, await elasticsearch.run(() => store.watermark()));
     },
   };
+}
+
+/** Whether the index shows what each token asks for: one read of the watermark, one of the versions, and one refresh for all of them. */
+async function sees(store: SearchStore, tokens: ConsistencyToken[]): Promise<boolean[]> {
+  const ids = [...new Set(tokens.flatMap(({ u = [] }) => u.map(([id]) => id)))];
+  const [asOf, held] = await Promise.all([
+    tokens.some(({ a }) => a?.user) ? store.watermark() : undefined,
+    stored(store.client, store.names, ids),
+  ]);
+  const reached = asOf ? Date.parse(asOf) : Number.NEGATIVE_INFINITY;
+  const answers = tokens.map(
+    ({ a, u = [] }) =>
+      (!a?.user || reached >= Date.parse(a.user)) &&
+      u.every(([id, version]) => (held.get(id)?.version ?? -1) >= version),
+  );
+  // What is stored becomes visible, for these readers and everybody.
+  if (tokens.some(({ u = [] }, i) => answers[i] && u.length > 0)) await store.refresh();
+  return answers;
 }
