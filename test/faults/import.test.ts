@@ -24,14 +24,14 @@ afterAll(() => rmSync(repository, { recursive: true, force: true }));
 
 /** What git itself says: distinct authors, commits a month. */
 function truth() {
-  const log = execFileSync("git", ["-C", repository, "log", "--use-mailmap", "--format=%aE%x09%at"], {
+  const log = execFileSync("git", ["-C", repository, "log", "--use-mailmap", "--format=%aE%x09%at%x09%aN"], {
     maxBuffer: 1 << 28,
   }).toString();
   const authors = new Set<string>();
   const months: Record<string, number> = {};
   for (const line of log.trim().split("\n")) {
-    const [email, at] = line.split("\t") as [string, string];
-    authors.add(email.toLowerCase());
+    const [email, at, name] = line.split("\t") as [string, string, string];
+    authors.add(email.toLowerCase() || `without an address: ${name}`);
     const month = new Date(Number(at) * 1000).toISOString().slice(0, 7);
     months[month] = (months[month] ?? 0) + 1;
   }

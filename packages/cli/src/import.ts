@@ -1,57 +1,76 @@
-import { basename, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ImportedEvent, ImportedUser } from "@quartet/contracts";
 import { call, findSystem, type SystemAddress, UsageError } from "./client.ts";
-import { authorKey, countCommits, presentableName, presentableTime, readCommits } from "./git.ts";
+import {
+  authorKey,
+  displayNameOf,
+  openRepository,
+  pathFrom,
+  presentableTime,
+  type Repository,
+  readCommits,
+} from "./git.ts";
 import { Progress } from "./progress.ts";
 import { uploadEvents, uploadUsers } from "./upload.ts";
 
 /**
  * `npm run import -- git PATH`: the authors of HEAD's history become users, its commits tracked events. Rerun it at will: authors are
- * named by their email and commits by their hash, so nothing counts twice and an interrupted run is finished by the next.
+ * named by their email (without one by their name) and commits by their hash, so nothing counts twice and an interrupted run is finished by the next.
  */
 export async function main(args: string[]): Promise<void> {
   const [kind, path] = args;
   if (kind !== "git" || !path || args.length > 2) throw new UsageError("Usage: npm run import -- git PATH");
+  const repository = await openRepository(pathFrom(path));
   const system = findSystem();
-  const total = await countCommits(path);
+  if (repository.shallow) console.log(`A shallow clone: only ${repository.commits} commits of its history are here.`);
 
-  const authors = new Map<string, ImportedUser>();
-  for await (const commit of readCommits(path)) {
-    // Newest first: the first name seen is the latest.
-    if (authors.has(commit.email)) continue;
-    authors.set(commit.email, {
-      key: authorKey(commit.email),
-      email: commit.email.slice(0, 1000).toWellFormed(),
-      displayName: presentableName(commit.name, commit.email),
-    });
-  }
-  const people = new Progress("authors", authors.size);
-  const { ids, outcome } = await uploadUsers(system, [...authors.values()], people);
-  people.stop();
+  const people = await authorsOf(repository);
+  const uploading = new Progress("authors", people.size);
+  const { ids, outcome } = await uploadUsers(system, [...people.values()], uploading);
+  uploading.stop();
 
-  const repository = presentableName(basename(resolve(path)), "");
-  async function* commits(): AsyncGenerator<ImportedEvent> {
-    for await (const commit of readCommits(path as string)) {
-      const userId = ids.get(authorKey(commit.email));
-      // A commit made since the first pass by somebody new: the next run takes both.
-      if (!userId) continue;
-      yield {
-        id: commit.hash,
-        name: "commit",
-        occurredAt: presentableTime(commit.time),
-        userId,
-        properties: { repository },
-      };
-    }
-  }
-  const progress = new Progress("commits", total);
-  const { sent, tokens } = await uploadEvents(system, commits(), progress);
+  const progress = new Progress("commits", repository.commits);
+  const { sent, tokens } = await uploadEvents(system, eventsOf(repository, ids), progress);
   progress.stop();
   console.log(
-    `${authors.size} authors (${outcome.created} new, ${outcome.updated} changed, ${outcome.unchanged} as before), ${sent} commits sent.`,
+    `${people.size} authors (${outcome.created} new, ${outcome.updated} changed, ${outcome.unchanged} as before), ${sent} commits sent.`,
   );
   await tellWhenVisible(system, [outcome.token, ...tokens]);
+}
+
+/** The authors of HEAD's history by their keys, each with the latest name that others can read. */
+export async function authorsOf(repository: Repository): Promise<Map<string, ImportedUser>> {
+  const authors = new Map<string, ImportedUser>();
+  const unnamed = new Set<string>();
+  for await (const { name, email } of readCommits(repository)) {
+    const key = authorKey({ name, email });
+    // Newest first: the first name seen is the latest.
+    const known = authors.has(key);
+    if (known && !unnamed.has(key)) continue;
+    const { displayName, named } = displayNameOf(name, email);
+    if (named) unnamed.delete(key);
+    else if (known) continue;
+    else unnamed.add(key);
+    authors.set(key, { key, email: email.slice(0, 1000).toWellFormed(), displayName });
+  }
+  return authors;
+}
+
+/** The commits of HEAD's history as events of their authors. */
+export async function* eventsOf(
+  repository: Repository,
+  ids: ReadonlyMap<string, string>,
+): AsyncGenerator<ImportedEvent> {
+  const properties = { repository: displayNameOf(repository.name, "").displayName };
+  for await (const commit of readCommits(repository)) {
+    yield {
+      id: commit.hash,
+      name: "commit",
+      occurredAt: presentableTime(commit.time),
+      userId: ids.get(authorKey(commit))!,
+      properties,
+    };
+  }
 }
 
 /** Waits until the derived stores have it, then says what they count. */
@@ -82,7 +101,9 @@ export async function tellWhenVisible(system: SystemAddress, tokens: (string | n
 
 async function isVisible(system: SystemAddress, path: string, token: string): Promise<boolean> {
   try {
-    const response = await fetch(system.url + path, { headers: { "Consistency-Token": token, Prefer: "wait=10" } });
+    const response = await fetch(system.url + path, {
+      headers: { Authorization: `Bearer ${system.operatorToken}`, "Consistency-Token": token, Prefer: "wait=10" },
+    });
     await response.arrayBuffer();
     return response.ok && response.headers.get("quartet-freshness") !== "stale";
   } catch {
