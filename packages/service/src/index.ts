@@ -5,6 +5,7 @@ export * from "./admin.ts";
 export { type ApiOptions, createApi, finishApi, requestIdOf, sendProblem } from "./api.ts";
 export * from "./audit-metrics.ts";
 export { fieldErrors, jsonBody, parseBody, parseParams, parseQuery, rawBody } from "./body.ts";
+export { canonicalAddress, clientHeader, clientOf } from "./client.ts";
 export * from "./config.ts";
 export * from "./dependency.ts";
 export * from "./freshness.ts";

@@ -1,4 +1,6 @@
 import {
+  canonicalAddress,
+  clientHeader,
   type Identity,
   notFound,
   type PeerAnswer,
@@ -111,9 +113,9 @@ export function addProxy(app: Express, { peers, authenticate }: GatewayContext):
   }
 }
 
-/** The headers of a request that a service gets to see. */
+/** The headers of a request that a service gets to see, and for which client it is. */
 export function requestHeaders(req: Request): Record<string, string> {
-  const passed: Record<string, string> = {};
+  const passed: Record<string, string> = { [clientHeader]: canonicalAddress(req.ip) };
   for (const name of passedRequestHeaders) {
     const value = req.headers[name];
     if (typeof value === "string") passed[name] = value;
