@@ -34,6 +34,7 @@ const count = (minimum: number, maximum = 100): Schema => ({ type: "integer", mi
 const KNOWN: [RegExp, Schema][] = [
   [/(^|\.)resources$/, resources],
   [/(^|\.)pullPolicy$/, { enum: ["Always", "IfNotPresent", "Never"] }],
+  [/^fullnameOverride$/, { type: "string", pattern: "^([a-z]([-a-z0-9]{0,44}[a-z0-9])?)?$" }],
   [/^mode$/, { enum: ["split", "all"] }],
   [/^store\.mode$/, { enum: ["standalone", "external"] }],
   [/^logLevel$/, { enum: ["fatal", "error", "warn", "info", "debug", "trace", "silent"] }],

@@ -1,20 +1,47 @@
 {{/*
 Names and labels. In a release "quartet" of the umbrella a chart is quartet-user; alone, `helm install user charts/user` is user.
+A name has at most 46 characters: with `-store` it is a StatefulSet's, whose pods have a label of eleven characters more, and a label has at most 63.
+Every name that is longer is cut and has a hash of what it would have been, so that two that begin alike stay two.
+*/}}
+
+{{/* dict "name" "x" "max" 52 */}}
+{{- define "common.bounded" -}}
+{{- if le (len .name) (int .max) -}}
+{{ .name }}
+{{- else -}}
+{{ printf "%s-%s" (regexReplaceAll "-+$" (.name | trunc (int (sub .max 7))) "") (.name | sha256sum | trunc 6) }}
+{{- end -}}
+{{- end -}}
+
+{{/*
+dict "release" "quartet" "chart" "user" "umbrella" "yes" or "". A release that says the name of a chart is that chart's name; in the umbrella only
+where it says no other chart's too.
 */}}
 {{- define "common.nameIn" -}}
-{{- /* dict "release" "quartet" "chart" "user" */ -}}
-{{- if contains .chart .release -}}
-{{ .release | trunc 50 | trimSuffix "-" }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" .release) -}}
+{{- fail (printf "release name %q: Services are named after it, so it begins with a letter and has nothing but a-z, 0-9 and - in it" .release) -}}
+{{- end -}}
+{{- $others := 0 -}}
+{{- if .umbrella -}}
+{{- range without (list "user" "session" "analytics" "search" "gateway" "nats" "observability") .chart -}}
+{{- if contains . $.release -}}{{- $others = add1 $others -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $whole := printf "%s-%s" .release .chart -}}
+{{- if and (contains .chart .release) (eq (int $others) 0) -}}
+{{ include "common.bounded" (dict "name" .release "max" 46) }}
+{{- else if le (len $whole) 46 -}}
+{{ $whole }}
 {{- else -}}
-{{ printf "%s-%s" .release .chart | trunc 50 | trimSuffix "-" }}
+{{ printf "%s-%s-%s" (regexReplaceAll "-+$" (.release | trunc (int (sub 38 (len .chart)))) "") (.release | sha256sum | trunc 6) .chart }}
 {{- end -}}
 {{- end -}}
 
 {{- define "common.fullname" -}}
 {{- if .Values.fullnameOverride -}}
-{{ .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{ .Values.fullnameOverride }}
 {{- else -}}
-{{ include "common.nameIn" (dict "release" .Release.Name "chart" .Chart.Name) }}
+{{ include "common.nameIn" (dict "release" .Release.Name "chart" .Chart.Name "umbrella" (include "common.umbrella" .)) }}
 {{- end -}}
 {{- end -}}
 
@@ -26,7 +53,7 @@ Names and labels. In a release "quartet" of the umbrella a chart is quartet-user
 {{/* Host of another chart's Service. dict "ctx" . "chart" "session" */}}
 {{- define "common.hostOf" -}}
 {{- if include "common.umbrella" .ctx -}}
-{{ include "common.nameIn" (dict "release" .ctx.Release.Name "chart" .chart) }}
+{{ include "common.nameIn" (dict "release" .ctx.Release.Name "chart" .chart "umbrella" "yes") }}
 {{- else -}}
 {{ .chart }}
 {{- end -}}
@@ -39,9 +66,16 @@ app.kubernetes.io/instance: {{ .ctx.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
+{{/*
+Selects the pods of another chart; in the umbrella those of this release alone. dict "ctx" . "label" "quartet/service" "chart" "user"
+*/}}
+{{- define "common.podsOf" -}}
+{ {{ .label }}: {{ .chart }}{{ if include "common.umbrella" .ctx }}, app.kubernetes.io/instance: {{ .ctx.Release.Name }}{{ end }} }
+{{- end -}}
+
 {{- define "common.labels" -}}
 {{ include "common.selector" . }}
-app.kubernetes.io/version: {{ .ctx.Chart.AppVersion | default .ctx.Chart.Version | quote }}
+app.kubernetes.io/version: {{ .ctx.Chart.AppVersion | default .ctx.Chart.Version | replace "+" "_" | quote }}
 app.kubernetes.io/part-of: quartet
 app.kubernetes.io/managed-by: {{ .ctx.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .ctx.Chart.Name .ctx.Chart.Version | replace "+" "_" }}

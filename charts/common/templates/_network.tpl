@@ -40,7 +40,7 @@ spec:
     - from:
         {{- range .Values.networkPolicy.callers }}
         - podSelector:
-            matchLabels: { quartet/service: {{ . }} }
+            matchLabels: {{ include "common.podsOf" (dict "ctx" $ "label" "quartet/service" "chart" .) }}
         {{- end }}
         - podSelector:
             matchLabels: { quartet/test: {{ .Chart.Name }}, app.kubernetes.io/instance: {{ .Release.Name }} }
@@ -55,7 +55,7 @@ spec:
     {{- range .Values.networkPolicy.calls }}
     - to:
         - podSelector:
-            matchLabels: { quartet/service: {{ . }} }
+            matchLabels: {{ include "common.podsOf" (dict "ctx" $ "label" "quartet/service" "chart" .) }}
       ports: [{ port: 8080 }]
     {{- end }}
     {{- if hasKey .Values "nats" }}
@@ -64,7 +64,7 @@ spec:
     {{- else }}
     - to:
         - podSelector:
-            matchLabels: { quartet/store: nats }
+            matchLabels: {{ include "common.podsOf" (dict "ctx" . "label" "quartet/store" "chart" "nats") }}
     {{- end }}
       ports: [{ port: {{ .Values.nats.port }} }]
     {{- end }}

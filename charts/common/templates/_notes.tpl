@@ -13,8 +13,8 @@ Its store is outside, at the URL in the Secret {{ .Values.store.external.existin
 {{- end }}
 {{- if (.Values.backup).enabled }}
 A backup is written by the schedule {{ .Values.backup.schedule | quote }}. Now, and back again:
-  kubectl -n {{ .Release.Namespace }} create job --from=cronjob/{{ $full }}-backup backup-now
-  kubectl -n {{ .Release.Namespace }} create job --from=cronjob/{{ $full }}-restore restore-now
+  kubectl -n {{ .Release.Namespace }} create job --from=cronjob/{{ include "common.bounded" (dict "name" (printf "%s-backup" $full) "max" 52) }} backup-now
+  kubectl -n {{ .Release.Namespace }} create job --from=cronjob/{{ include "common.bounded" (dict "name" (printf "%s-restore" $full) "max" 52) }} restore-now
 {{- end }}
 {{- end }}
 {{- if not (include "common.umbrella" .) }}

@@ -173,7 +173,7 @@ spec:
 apiVersion: batch/v1
 kind: Job
 metadata:
-  {{- include "common.metadata" (dict "ctx" .ctx "name" (printf "%s-volume-%s" $claim (list .image $b .ctx.Values.nodeSelector | toJson | sha256sum | trunc 8)) "component" "volume") | nindent 2 }}
+  {{- include "common.metadata" (dict "ctx" .ctx "name" (include "common.bounded" (dict "name" (printf "%s-volume-%s" $claim (list .image $b .ctx.Values.nodeSelector | toJson | sha256sum | trunc 8)) "max" 63)) "component" "volume") | nindent 2 }}
 spec:
   backoffLimit: 2
   ttlSecondsAfterFinished: 86400
@@ -208,7 +208,7 @@ spec:
 apiVersion: batch/v1
 kind: CronJob
 metadata:
-  {{- include "common.metadata" (dict "ctx" $a.ctx "name" (printf "%s-%s" $name $verb) "component" $verb) | nindent 2 }}
+  {{- include "common.metadata" (dict "ctx" $a.ctx "name" (include "common.bounded" (dict "name" (printf "%s-%s" $name $verb) "max" 52)) "component" $verb) | nindent 2 }}
 spec:
   schedule: {{ $b.schedule | quote }}
   {{- if eq $verb "restore" }}

@@ -15,7 +15,7 @@ labels:
 
 {{- define "observability.labels" -}}
 {{ include "observability.selector" . }}
-app.kubernetes.io/version: {{ .ctx.Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ .ctx.Chart.AppVersion | replace "+" "_" | quote }}
 app.kubernetes.io/part-of: quartet
 app.kubernetes.io/managed-by: {{ .ctx.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .ctx.Chart.Name .ctx.Chart.Version | replace "+" "_" }}
