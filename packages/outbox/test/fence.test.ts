@@ -1,11 +1,13 @@
 import { createTestEngine, type TestEngine } from "@quartet/engines";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { type DeafWire, deafWire } from "./support/deafWire.ts";
 import { killAll, postgresRelay } from "./support/process.ts";
 import { eventually, lastSequence, makeWorld, readStream, values, type World } from "./support/world.ts";
 
 let postgres: TestEngine;
 let nats: TestEngine;
 let world: World;
+let wire: DeafWire | undefined;
 
 beforeAll(async () => {
   [postgres, nats] = await Promise.all([createTestEngine("postgres"), createTestEngine("nats")]);
@@ -17,6 +19,7 @@ afterAll(async () => {
 afterEach(async () => {
   nats.thaw();
   await killAll();
+  wire?.close();
   await world?.dispose();
 });
 
@@ -26,12 +29,14 @@ const STATE_BYTES = 200_000;
 /**
  * The old relay publishes STATES large states into a broker that does not read, until the buffers of the kernel are full and the rest waits inside
  * the process; then it is frozen. A new relay takes the slot, sends all of them and the tombstone that follows. Then the old one thaws and
- * writes out what it had left. Returns the values of the stream in order of the last message, and both relays.
+ * writes out what it had left: nobody has told it that its slot is gone. (Heard at the same moment, the bad news would race with the rest of the
+ * buffer, and which comes first is chance.) Returns both relays, and where the stream ended before the thaw.
  */
 async function thawAnOldRelay(fence: boolean) {
   world = await makeWorld(postgres, nats);
   const streams = { [world.state]: { fence } };
-  const old = postgresRelay(world, nats.url, { streams, ackTimeoutMs: 120_000 });
+  wire = await deafWire(world.databaseUrl);
+  const old = postgresRelay(world, nats.url, { streams, ackTimeoutMs: 120_000, connectionString: wire.url });
   await world.commit(world.stateOf("x", "0"));
   await eventually("the old relay works", async () => (await lastSequence(nats.url, world.state)) === 1);
   await eventually("and has written its checkpoint", async () => {
@@ -63,15 +68,8 @@ async function thawAnOldRelay(fence: boolean) {
 }
 
 test("without the fence, a thawed relay brings the dead back", async () => {
-  // Whether it writes on before it notices that it has lost its slot is a race: the danger is that it can.
-  for (let attempt = 1; ; attempt++) {
-    const { old, sequence } = await thawAnOldRelay(false);
-    await eventually("the old relay has given up", async () => !(await old.status()).active);
-    if ((await lastSequence(nats.url, world.state)) > sequence) break;
-    expect(attempt, "it never did").toBeLessThan(5);
-    await killAll();
-    await world.dispose();
-  }
+  const { sequence } = await thawAnOldRelay(false);
+  await eventually("what it had left is in", async () => (await lastSequence(nats.url, world.state)) > sequence);
   // However far it came: the tombstone is not the last word any more, and nobody notices.
   const [last] = values(await readStream(nats.url, world.state));
   expect(Number(last)).toBeGreaterThan(1);
@@ -84,7 +82,7 @@ test("with the fence, all of a thawed relay's publishes are refused, and it beco
     const status = await old.status();
     return !status.active && status.restarts > 0 && status;
   });
-  expect(["FencedError", "StoreError"]).toContain(status.lastError?.name);
+  expect(status.lastError?.name).toBe("FencedError");
   expect(await lastSequence(nats.url, world.state)).toBe(sequence);
   expect(values(await readStream(nats.url, world.state))).toEqual(["dead"]);
   expect(await fresh.status()).toMatchObject({ active: true, restarts: 0 });
