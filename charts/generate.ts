@@ -52,7 +52,7 @@ const KNOWN: [RegExp, Schema][] = [
   [/^backup\.keep$/, count(1, 1000)],
   [/(^|\.)size$/, quantity],
   [/maxMemory$/, { type: "string", pattern: "^[0-9]+(b|kb|mb|gb)?$" }],
-  [/(maxSlotWalKeepSize|maxFileStore)$/, { type: "string", pattern: "^[0-9]+(MB|GB|TB)$" }],
+  [/(maxSlotWalKeepSize|maxFileStore|[sS]toreSize)$/, { type: "string", pattern: "^[0-9]+(MB|GB|TB)$" }],
   [/(syncInterval)$/, { type: "string", pattern: "^(always|[0-9]+(ms|s|m))$" }],
   [/^services$/, serviceNames],
   [/^prometheus\.retention$/, { type: "string", pattern: "^[0-9]+(m|h|d|w)$" }],

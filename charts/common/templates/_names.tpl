@@ -59,6 +59,12 @@ where it says no other chart's too.
 {{- end -}}
 {{- end -}}
 
+{{/* What JetStream may store: the umbrella's word for it, else the chart's own. dict "ctx" . "own" "7GB" */}}
+{{- define "common.natsStoreSize" -}}
+{{- $quartet := get (.ctx.Values.global | default dict) "quartet" | default dict -}}
+{{- get $quartet "natsStoreSize" | default .own -}}
+{{- end -}}
+
 {{/* Labels that select. dict "ctx" . "component" "api" */}}
 {{- define "common.selector" -}}
 app.kubernetes.io/name: {{ .ctx.Chart.Name }}

@@ -38,6 +38,9 @@ The caller defines "<chart>.env" with the environment that is its own.
 - { name: NATS_URL, value: "{{ $v.nats.scheme }}://{{ $at }}" }
 {{- end }}
 {{- end }}
+{{- with get ($v.nats | default dict) "storeSize" }}
+- { name: NATS_STORE_BYTES, value: {{ include "common.natsStoreSize" (dict "ctx" $ctx "own" .) | quote }} }
+{{- end }}
 {{- range $name, $url := $v.peers | default dict }}
 - { name: {{ upper $name }}_URL, value: {{ $url | default (printf "http://%s" (include "common.hostOf" (dict "ctx" $ctx "chart" $name))) | quote }} }
 {{- end }}

@@ -7,6 +7,7 @@ import {
   type EngineName,
   isPortFree,
   loadCredentials,
+  NatsEngine,
 } from "@quartet/engines";
 import { UsageError } from "./client.ts";
 import type { ControlAddress } from "./control-server.ts";
@@ -140,6 +141,7 @@ export function assemble(home: string, engines: Engine[], ports: ServicePorts, c
     QUARTET_CONTROL_URL: control.url,
     QUARTET_CONTROL_SECRET: control.secret,
   };
+  const broker = engines.find((engine) => engine.name === "nats");
   const services = SERVICE_NAMES.flatMap((name) => {
     const stores = NEEDS[name].map((engine) => {
       const variable = ENGINE_URL_VARIABLES[engine];
@@ -152,6 +154,8 @@ export function assemble(home: string, engines: Engine[], ports: ServicePorts, c
       ...Object.fromEntries(stores),
       INTERNAL_SECRET: secret,
       ...(name === "gateway" ? forGateway : {}),
+      // Both follow from one number. Of a NATS from outside only the environment can tell.
+      ...(name === "user" && broker instanceof NatsEngine ? { NATS_STORE_BYTES: String(broker.storeBytes) } : {}),
       // A fresh Java engine would make the first minute look slow; a wish from the environment wins.
       ...(name === "search" ? { WARM_UP_MS: process.env.WARM_UP_MS ?? "10000" } : {}),
     };

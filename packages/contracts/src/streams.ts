@@ -9,6 +9,12 @@ export interface StreamDefinition {
   maxMsgsPerSubject: number;
   /** 0 = for ever. */
   maxAgeSeconds: number;
+  /**
+   * Its part of what JetStream may store. A stream at its limit refuses what is new (`discard: new`) and keeps what it has; the others do not notice.
+   * FACTS and DEAD take little more disk than they say. The files of a compacted stream may be twice as large as what it holds. So
+   * the parts count as `2 * USERS + FACTS + DEAD`, which is less than all.
+   */
+  share: number;
   /** A fenced stream has one publisher at a time, held to it by the expected last stream sequence. */
   fenced: boolean;
   description: string;
@@ -20,6 +26,7 @@ export const STREAMS = {
     subjects: ["users.*", "heartbeat.users.*"],
     maxMsgsPerSubject: 1,
     maxAgeSeconds: 0,
+    share: 0.3,
     fenced: true,
     description: "The newest state, or the tombstone, of every user: the replay source of every read model",
   },
@@ -28,6 +35,7 @@ export const STREAMS = {
     subjects: ["facts.*.*.*", "heartbeat.facts.*"],
     maxMsgsPerSubject: -1,
     maxAgeSeconds: 7 * 24 * 3600,
+    share: 0.35,
     fenced: false,
     description: "What happened, without profile data",
   },
@@ -36,12 +44,30 @@ export const STREAMS = {
     subjects: ["dead.*.*"],
     maxMsgsPerSubject: -1,
     maxAgeSeconds: 30 * 24 * 3600,
+    share: 0.03,
     fenced: false,
     description: "Messages no projector could apply, with the reason",
   },
 } as const satisfies Record<string, StreamDefinition>;
 
 export type StreamName = keyof typeof STREAMS;
+
+/** The limit of a stream in bytes, where JetStream may store `storeBytes`. */
+export const maxBytesOf = (stream: StreamDefinition, storeBytes: number): number =>
+  Math.floor(stream.share * storeBytes);
+
+/** `7GB` as NATS understands it, in bytes: the units are powers of 1024, a bare number is bytes. Undefined if it is no size. */
+export function parseStoreSize(text: string): number | undefined {
+  const [, amount, unit = ""] = /^([0-9]{1,15})(KB|MB|GB|TB)?$/.exec(text) ?? [];
+  if (amount === undefined) return undefined;
+  return Number(amount) * 1024 ** ["", "KB", "MB", "GB", "TB"].indexOf(unit);
+}
+
+/**
+ * For how long FACTS keeps a heartbeat. Two a second and source would be 0.8 GB in a week; a reader that is further behind than this has its next
+ * watermark when it has come as near to the end.
+ */
+export const HEARTBEAT_TTL_SECONDS = 900;
 
 /** The sources that write heartbeats, and the streams they feed. */
 export const SOURCES = { user: ["USERS", "FACTS"], session: ["FACTS"] } as const;

@@ -4,6 +4,7 @@ export type { Engine, EngineOptions } from "./engine.ts";
 export { EngineStartError, EngineUnavailableError } from "./errors.ts";
 export { cacheFolder, type FetchOptions, type FetchProgress, fetchEngines } from "./fetch.ts";
 export { ManagedProcess, type ProcessExit } from "./managed.ts";
+export { NatsEngine } from "./nats.ts";
 export { ENGINE_NAMES, ENGINE_URL_VARIABLES, type EngineName } from "./platform.ts";
 export { choosePort, isPortFree } from "./ports.ts";
 export {

@@ -4,6 +4,12 @@ import type { OutboxEvent } from "./types.ts";
 /** JetStream's default `max_payload` is 1 MiB, headers included; what is larger must not get into the outbox at all. */
 export const MAX_PAYLOAD_BYTES = 1_000_000;
 
+/**
+ * NATS header with which a message leaves its stream by itself after that time (`"900s"`); left out where the stream does not allow it. For what a later
+ * message makes worthless, like heartbeats: no checkpoint rests on such a message.
+ */
+export const TTL_HEADER = "Nats-TTL";
+
 const SUBJECT = /^[^\s*>.\u0000-\u001f\u007f]+(\.[^\s*>.\u0000-\u001f\u007f]+)*$/u;
 const HEADER_VALUE = /^[\x20-\x7e]*$/;
 const HEADER_NAME = /^[!-9;-~]+$/;

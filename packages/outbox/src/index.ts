@@ -1,5 +1,5 @@
 export * from "./errors.ts";
-export { assertPublishable, MAX_PAYLOAD_BYTES } from "./event.ts";
+export { assertPublishable, MAX_PAYLOAD_BYTES, TTL_HEADER } from "./event.ts";
 export { appendOutbox, deleteOutboxRows, type OutboxClient } from "./postgres/append.ts";
 export {
   CREATE_OUTBOX,

@@ -26,6 +26,8 @@ export interface StreamState {
   incarnation: string;
   firstSequence: number;
   lastSequence: number;
+  /** Messages may have a time to live. */
+  allowsTtl: boolean;
 }
 
 interface ApiError {
@@ -43,14 +45,18 @@ async function api<T>(nc: NatsConnection, subject: string, body: object, timeout
 
 /** @throws BrokerError if the stream does not exist or nobody answers */
 export async function streamState(nc: NatsConnection, stream: string, timeoutMs = 2_000): Promise<StreamState> {
-  const info = await api<{ created: string; state: { first_seq: number; last_seq: number } }>(
-    nc,
-    `STREAM.INFO.${stream}`,
-    {},
-    timeoutMs,
-  );
+  const info = await api<{
+    created: string;
+    config: { allow_msg_ttl?: boolean };
+    state: { first_seq: number; last_seq: number };
+  }>(nc, `STREAM.INFO.${stream}`, {}, timeoutMs);
   if (info.error) throw new BrokerError(`stream ${stream}: ${info.error.description ?? info.error.code}`);
-  return { incarnation: info.created, firstSequence: info.state.first_seq, lastSequence: info.state.last_seq };
+  return {
+    incarnation: info.created,
+    firstSequence: info.state.first_seq,
+    lastSequence: info.state.last_seq,
+    allowsTtl: info.config.allow_msg_ttl === true,
+  };
 }
 
 const NO_MESSAGE_FOUND = 10037;

@@ -1,6 +1,7 @@
 import { createInbox, type Msg, MsgHdrsImpl, type NatsConnection, type Subscription } from "nats";
 import { AckTimeoutError, BrokerError, FencedError, PoisonEventError } from "./errors.ts";
-import { digest } from "./jetstream.ts";
+import { TTL_HEADER } from "./event.ts";
+import { digest, type StreamState } from "./jetstream.ts";
 import type { CommonRelayOptions, OutboxEvent, RelayMetrics, StreamOptions } from "./types.ts";
 
 /** `wrong last sequence`, on a single server and in a cluster. */
@@ -31,6 +32,8 @@ interface StreamCursor {
   options: StreamOptions;
   /** Sequence the stream will end with once everything published so far is in. Kept for fenced streams. */
   expected: number;
+  allowsTtl: boolean;
+  /** The newest stored message that stays. */
   acked: { sequence: number; event: OutboxEvent } | undefined;
 }
 
@@ -43,8 +46,8 @@ export interface Stored {
 
 export interface PublisherOptions {
   streams: Record<string, StreamOptions>;
-  /** Where each fenced stream ended when it was verified. */
-  lastSequences: Record<string, number>;
+  /** Each stream as it was when it was verified. */
+  states: Record<string, StreamState>;
   /** Messages and payload bytes in flight at which `full` turns true. */
   window: number;
   windowBytes: number;
@@ -89,8 +92,8 @@ export class Publisher {
     this.#nc = nc;
     this.#options = options;
     for (const [name, stream] of Object.entries(options.streams)) {
-      const expected = options.lastSequences[name] ?? 0;
-      this.#streams.set(name, { name, options: stream, expected, acked: undefined });
+      const { lastSequence = 0, allowsTtl = false } = options.states[name] ?? {};
+      this.#streams.set(name, { name, options: stream, expected: lastSequence, allowsTtl, acked: undefined });
     }
     this.#reply = `${createInbox(options.inboxPrefix)}.`;
     this.#subscription = nc.subscribe(`${this.#reply}*`, { callback: (error, msg) => this.#receive(error, msg) });
@@ -218,7 +221,8 @@ export class Publisher {
     if (ack.stream !== stream.name || ack.seq === undefined) {
       return new PoisonEventError(event, `${event.subject} is taken by stream ${ack.stream}, not ${stream.name}`);
     }
-    if (!stream.acked || ack.seq > stream.acked.sequence) stream.acked = { sequence: ack.seq, event };
+    const stays = event.headers?.[TTL_HEADER] === undefined;
+    if (stays && !(stream.acked && stream.acked.sequence >= ack.seq)) stream.acked = { sequence: ack.seq, event };
     if (ack.duplicate) {
       this.#options.metrics?.duplicate?.(stream.name);
     } else {
@@ -259,12 +263,12 @@ export function createPublisher(
   relay: CommonRelayOptions,
   inboxPrefix: string | undefined,
   counts: { published: number; duplicates: number },
-  lastSequences: Record<string, number>,
+  states: Record<string, StreamState>,
   on: Pick<PublisherOptions, "onProgress" | "onFailure">,
 ): Publisher {
   return new Publisher(nc, {
     streams: relay.streams,
-    lastSequences,
+    states,
     window: relay.window ?? 2_000,
     windowBytes: relay.windowBytes ?? 32 * 1024 * 1024,
     ackTimeoutMs: relay.ackTimeoutMs ?? 5_000,
@@ -287,7 +291,9 @@ export function createPublisher(
 function headersOf(event: OutboxEvent, stream: StreamCursor): MsgHdrsImpl {
   const headers = new MsgHdrsImpl();
   for (const name in stream.options.headers) headers.set(name, stream.options.headers[name]!);
-  for (const name in event.headers) headers.set(name, event.headers[name]!);
+  for (const name in event.headers) {
+    if (name !== TTL_HEADER || stream.allowsTtl) headers.set(name, event.headers[name]!);
+  }
   // Never both: a repeat that JetStream swallows as a duplicate would leave an older message as the last one of its subject.
   if (stream.options.fence) headers.set("Nats-Expected-Last-Sequence", String(stream.expected));
   else if (event.msgId) headers.set("Nats-Msg-Id", event.msgId);

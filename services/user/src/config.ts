@@ -1,3 +1,4 @@
+import { parseStoreSize } from "@quartet/contracts";
 import { commonConfig } from "@quartet/service";
 import { z } from "zod";
 
@@ -15,5 +16,14 @@ export const configSchema = z.object({
   AUDIT_INTERVAL_MS: z.coerce.number().int().min(0).default(30_000),
   /** Replicas of each stream: 3 on a NATS cluster. */
   NATS_REPLICAS: z.coerce.number().int().min(1).max(5).default(1),
+  /** What JetStream may store, as NATS says it (`7GB`, or bytes): its `max_file_store`. Each stream gets its share. */
+  NATS_STORE_BYTES: z
+    .string()
+    .default("7GB")
+    .transform((text, ctx) => {
+      const bytes = parseStoreSize(text) ?? 0;
+      if (bytes < 16 * 1024 ** 2) ctx.addIssue({ code: "custom", message: "must be a size of 16MB or more, e.g. 7GB" });
+      return bytes;
+    }),
 });
 export type Config = z.infer<typeof configSchema>;

@@ -98,7 +98,8 @@ await runProcess({
         if (epoch !== undefined) logger.warn({ epoch }, "this database was restored or promoted: a new epoch begins");
         return !(await hasErasuresToRepeat(db));
       };
-      supervise("streams", (signal) => keepStreams(broker, config.NATS_REPLICAS, logger, signal));
+      const streams = { replicas: config.NATS_REPLICAS, storeBytes: config.NATS_STORE_BYTES };
+      supervise("streams", (signal) => keepStreams(broker, streams, logger, signal));
       supervise("relay", async (signal) => {
         await whenReady(signal);
         // A restored database would send its old rows over the tombstones of those who were erased since: it learns of them first.

@@ -1,6 +1,6 @@
 import type { NatsConnection } from "nats";
 import { BrokerError, StoreError, StreamChangedError } from "../errors.ts";
-import { connectNats, streamState } from "../jetstream.ts";
+import { connectNats, type StreamState, streamState } from "../jetstream.ts";
 import { every, Outcome, pause } from "../loop.ts";
 import { createPublisher, type Publisher } from "../publisher.ts";
 import type { OutboxEvent } from "../types.ts";
@@ -160,12 +160,12 @@ export class PostgresSession {
     const { resendFrom, droppedUntil } = await readRelayRow(db, options.slot);
     const gone = (from: string) => droppedUntil !== null && BigInt(from) <= BigInt(droppedUntil);
     this.#debt = resendFrom !== null;
-    const lastSequences: Record<string, number> = {};
+    const states: Record<string, StreamState> = {};
     const resends: Resend[] = [];
     for (const stream of Object.keys(options.streams)) {
       const history = await readCheckpoints(db, options.slot, stream, this.#replication.systemId);
       const { state: now, verdict } = await verifyStream(this.#nc, stream, history);
-      lastSequences[stream] = now.lastSequence;
+      states[stream] = now;
       const last = "checkpoint" in verdict ? verdict.checkpoint : undefined;
       const { sequence = 0, eventId = null, digest = null } = last ?? {};
       this.#streams.set(stream, { stream, incarnation: now.incarnation, sequence, eventId, digest });
@@ -187,7 +187,7 @@ export class PostgresSession {
       const horizon = from === null ? last!.position.horizon : (resends.at(-1)?.from ?? "0");
       if (this.#horizon === undefined || BigInt(horizon) < BigInt(this.#horizon)) this.#horizon = horizon;
     }
-    this.#publisher = createPublisher(this.#nc, options, options.nats.inboxPrefix, state, lastSequences, {
+    this.#publisher = createPublisher(this.#nc, options, options.nats.inboxPrefix, state, states, {
       onProgress: () => this.#progress(),
       onFailure: (error) => this.#outcome.fail(error),
     });

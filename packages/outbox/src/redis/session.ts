@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
 import type { NatsConnection } from "nats";
 import { BrokerError, LeaseLostError, StoreError, StreamChangedError } from "../errors.ts";
-import { connectNats, streamState } from "../jetstream.ts";
+import { connectNats, type StreamState, streamState } from "../jetstream.ts";
 import { every, Outcome, pause } from "../loop.ts";
 import { createPublisher, type Publisher } from "../publisher.ts";
 import type { OutboxEvent } from "../types.ts";
@@ -122,13 +122,13 @@ export class RedisSession {
       readEnd(redis, keys),
     ]);
     this.#relayedBefore = cursor?.entry ?? FIRST_ENTRY;
-    const lastSequences: Record<string, number> = {};
+    const states: Record<string, StreamState> = {};
     const start: EntryPosition = { entry: FIRST_ENTRY, added: end.added - end.length };
     let first: EntryPosition | undefined;
     for (const stream of Object.keys(options.streams)) {
       const history = await readEntryCheckpoints(redis, keys, stream);
       const { state: now, verdict } = await verifyStream(this.#nc, stream, history);
-      lastSequences[stream] = now.lastSequence;
+      states[stream] = now;
       const last = "checkpoint" in verdict ? verdict.checkpoint : undefined;
       const { sequence = 0, eventId = null, digest = null } = last ?? {};
       this.#streams.set(stream, { stream, incarnation: now.incarnation, sequence, eventId, digest });
@@ -149,7 +149,7 @@ export class RedisSession {
     }
     this.#position = first ?? start;
     this.acknowledged = this.#position;
-    this.#publisher = createPublisher(this.#nc, options, options.nats.inboxPrefix, state, lastSequences, {
+    this.#publisher = createPublisher(this.#nc, options, options.nats.inboxPrefix, state, states, {
       onProgress: () => this.#progress(),
       onFailure: (error) => this.#outcome.fail(error),
     });

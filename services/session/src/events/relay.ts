@@ -1,10 +1,11 @@
-import { emit, type Outgoing, STREAMS } from "@quartet/contracts";
+import { emit, HEARTBEAT_TTL_SECONDS, type Outgoing, STREAMS } from "@quartet/contracts";
 import {
   countRedisOutboxEntries,
   createRedisRelay,
   deleteRedisOutboxEntries,
   type OutboxEvent,
   type RedisCommands,
+  TTL_HEADER,
 } from "@quartet/outbox";
 import { DROP_EVERY, type Logger, type Metrics, observeRelay, relayMetrics, unsafe } from "@quartet/service";
 import type { RedisTarget } from "../store/target.ts";
@@ -29,7 +30,15 @@ export function createSessionRelay(
     prefix: options.prefix,
     nats: natsOptions(options.natsUrl, "session relay"),
     streams: { [STREAMS.FACTS.name]: { fence: false, headers: { "Content-Type": "application/cloudevents+json" } } },
-    heartbeat: { everyMs: HEARTBEAT_MS, build: (at) => [toOutbox(emit.heartbeat("FACTS", "session", new Date(at)))] },
+    heartbeat: {
+      everyMs: HEARTBEAT_MS,
+      build: (at) => [
+        {
+          ...toOutbox(emit.heartbeat("FACTS", "session", new Date(at))),
+          headers: { [TTL_HEADER]: `${HEARTBEAT_TTL_SECONDS}s` },
+        },
+      ],
+    },
     retentionMs: options.retentionMs,
     ...(unsafe.has("drop-ack") ? { unsafe: { dropEvery: DROP_EVERY } } : {}),
     logger,

@@ -1,5 +1,12 @@
-import { emit, type Outgoing, STREAMS } from "@quartet/contracts";
-import { appendOutbox, createPostgresRelay, type OutboxEvent, outboxMigration, type StreamLoss } from "@quartet/outbox";
+import { emit, HEARTBEAT_TTL_SECONDS, type Outgoing, STREAMS } from "@quartet/contracts";
+import {
+  appendOutbox,
+  createPostgresRelay,
+  type OutboxEvent,
+  outboxMigration,
+  type StreamLoss,
+  TTL_HEADER,
+} from "@quartet/outbox";
 import { DROP_EVERY, type Logger, type Metrics, observeRelay, relayMetrics, unsafe } from "@quartet/service";
 import { natsOptions } from "./nats.ts";
 import type { AppendEvents, Migration } from "./ports.ts";
@@ -53,8 +60,13 @@ export function createUserRelay(
     retentionDays: options.retentionDays,
     heartbeat: {
       everyMs: HEARTBEAT_MS,
-      build: (at) =>
-        (["USERS", "FACTS"] as const).map((stream) => toOutbox(emit.heartbeat(stream, "user", new Date(at)))),
+      build: (at) => [
+        toOutbox(emit.heartbeat("USERS", "user", new Date(at))),
+        {
+          ...toOutbox(emit.heartbeat("FACTS", "user", new Date(at))),
+          headers: { [TTL_HEADER]: `${HEARTBEAT_TTL_SECONDS}s` },
+        },
+      ],
     },
     onStreamLost: options.onStreamLost,
     ...(unsafe.has("drop-ack") ? { unsafe: { dropEvery: DROP_EVERY } } : {}),

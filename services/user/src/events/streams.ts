@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { STREAMS, type StreamDefinition, subjects } from "@quartet/contracts";
+import { maxBytesOf, STREAMS, type StreamDefinition, subjects } from "@quartet/contracts";
 import type { Broker } from "@quartet/projection";
 import type { Logger } from "@quartet/service";
 import { DiscardPolicy, type JetStreamManager, NatsError, RetentionPolicy, StorageType, type StreamConfig } from "nats";
@@ -9,52 +9,82 @@ const NANOS = 1e9;
 const LONG_AGO_MS = 24 * 3_600_000;
 const CHECK_EVERY_MS = 2_000;
 
-function configOf(definition: StreamDefinition, replicas: number): Partial<StreamConfig> & { name: string } {
+/** What the streams are made with beside their definitions. */
+export interface StreamSettings {
+  /** Of each stream: 3 on a NATS cluster. */
+  replicas: number;
+  /** What JetStream may store; each stream gets its share of it. */
+  storeBytes: number;
+}
+
+/** The client's types are older than messages with a time to live. */
+type Settings = StreamConfig & { allow_msg_ttl?: boolean };
+
+function configOf(definition: StreamDefinition, { replicas, storeBytes }: StreamSettings) {
   return {
     name: definition.name,
     description: definition.description,
     subjects: definition.subjects,
     retention: RetentionPolicy.Limits,
     storage: StorageType.File,
-    discard: DiscardPolicy.Old,
+    // Full, it refuses. To make room by dropping would lose what nobody has seen yet.
+    discard: DiscardPolicy.New,
+    max_bytes: maxBytesOf(definition, storeBytes),
+    allow_msg_ttl: true,
     max_msgs_per_subject: definition.maxMsgsPerSubject,
     max_age: definition.maxAgeSeconds * NANOS,
     duplicate_window: 120 * NANOS,
     allow_direct: true,
     num_replicas: replicas,
-  };
+  } satisfies Partial<Settings>;
 }
 
-function isMissing(error: unknown): boolean {
-  return error instanceof NatsError && error.api_error?.err_code === 10059;
+function hasCode(error: unknown, code: number): boolean {
+  return error instanceof NatsError && error.api_error?.err_code === code;
 }
+const NOT_FOUND = 10059;
+const NO_ROOM = 10047;
 
 async function ensure(
   jsm: JetStreamManager,
   definition: StreamDefinition,
-  replicas: number,
+  settings: StreamSettings,
 ): Promise<"made" | "changed" | "same"> {
-  const wanted = configOf(definition, replicas);
-  let current: StreamConfig;
+  const wanted = configOf(definition, settings);
+  let current: Settings;
+  let held: number;
   try {
-    current = (await jsm.streams.info(definition.name)).config;
+    const { config, state } = await jsm.streams.info(definition.name);
+    current = config;
+    held = state.bytes;
   } catch (error) {
-    if (!isMissing(error)) throw error;
+    if (!hasCode(error, NOT_FOUND)) throw error;
     await jsm.streams.add(wanted);
     return "made";
   }
-  const differs = (["description", "max_msgs_per_subject", "max_age", "num_replicas"] as const).some(
-    (k) => current[k] !== wanted[k],
-  );
+  // An installation that is older than its limits: what keeps everybody's last state is not to refuse the next one from then on.
+  const tight = definition.maxMsgsPerSubject === 1 && held > 0.9 * wanted.max_bytes;
+  if (tight && current.max_bytes <= 0) wanted.max_bytes = Math.ceil(1.25 * held);
+  else if (tight && current.max_bytes > wanted.max_bytes) wanted.max_bytes = current.max_bytes;
+  const differs = (
+    ["description", "max_msgs_per_subject", "max_age", "num_replicas", "max_bytes", "discard", "allow_msg_ttl"] as const
+  ).some((k) => current[k] !== wanted[k]);
   if (!differs && JSON.stringify(current.subjects) === JSON.stringify(wanted.subjects)) return "same";
-  await jsm.streams.update(definition.name, wanted);
+  try {
+    await jsm.streams.update(definition.name, wanted);
+  } catch (error) {
+    if (!hasCode(error, NO_ROOM) || current.max_bytes <= wanted.max_bytes) throw error;
+    // A store that was made smaller refuses even a smaller reservation while the old one stands.
+    await jsm.streams.update(definition.name, { ...wanted, max_bytes: -1 });
+    await jsm.streams.update(definition.name, wanted);
+  }
   return "changed";
 }
 
 /** Makes the streams and keeps their settings, at every connection and every two seconds: a stream that was lost comes back. */
 export async function keepStreams(
   broker: Broker,
-  replicas: number,
+  settings: StreamSettings,
   logger: Logger,
   signal: AbortSignal,
 ): Promise<void> {
@@ -67,7 +97,7 @@ export async function keepStreams(
     try {
       const jsm = await broker.require().jetstreamManager({ checkAPI: false, timeout: 3000 });
       for (const definition of Object.values(STREAMS)) {
-        const done = await ensure(jsm, definition, replicas);
+        const done = await ensure(jsm, definition, settings);
         if (done !== "same") logger.info({ stream: definition.name }, `stream ${done}`);
       }
     } catch (error) {
