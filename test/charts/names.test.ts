@@ -165,7 +165,8 @@ test("in the umbrella another name is refused where the other parts would look f
 });
 
 /** Labels of pods by the release that makes them. */
-const podLabels = (objects: Obj[]) => objects.flatMap((o) => podOf(o)?.labels ?? []);
+const podLabels = (objects: Obj[]): Record<string, string>[] =>
+  objects.flatMap((o) => (podOf(o) ? [podOf(o)!.labels] : []));
 const selects = (selector: Record<string, string>, labels: Record<string, string>) =>
   Object.entries(selector).every(([key, value]) => labels[key] === value);
 
