@@ -20,6 +20,9 @@ export interface Op {
   did: Did;
 }
 
+/** What every tracked event says beside its name. */
+export const trackedProperties = { chaos: true };
+
 /** What an operation was about: asked for, and seen. */
 export type Did =
   /** `user` is absent while nobody knows whether it was made; `key` names the attempt, several attempts of one key make one user. */
@@ -33,6 +36,7 @@ export type Did =
   | { kind: "revoke"; user: string; sessions: string[] }
   /** A read with a session's token; `revision` as its copy of the profile shows it. */
   | { kind: "current"; user: string; session: string; revision?: number; after?: number; waited?: boolean }
+  /** The events say nothing but their name and `trackedProperties`. */
   | { kind: "track"; name: string; ids: string[]; caller: string; user?: string }
   | { kind: "read"; user: string; found?: boolean; revision?: number }
   /** `after`: a revision whose consistency token was sent with it; `waited`: the answer says that it is in it. */

@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { factId } from "@quartet/contracts";
+import { trackedProperties } from "../history.ts";
 import { type Evidence, Judge, type Verdict } from "./evidence.ts";
-import type { Known } from "./facts.ts";
+import type { Known, TrackFacts } from "./facts.ts";
 
 /** What is left once everything has come to rest. */
 export function checkFinal(evidence: Evidence, known: Known): Verdict[] {
@@ -119,10 +120,7 @@ function facts({ final, baseline, alone }: Evidence, known: Known): Verdict {
   judge.check(keys.size === clickhouse.keys.length, () => "a fact is there twice");
   for (const track of known.tracks.values()) {
     if (track.ackedAt === undefined) continue;
-    judge.check(
-      keys.has(keyOf(factId.track(track.caller, track.id))),
-      () => `event ${track.id} (${track.name}) is lost`,
-    );
+    judge.check(keys.has(keyOf(factIdOf(track))), () => `event ${track.id} (${track.name}) is lost`);
   }
   for (const session of known.sessions.values()) {
     judge.check(keys.has(keyOf(factId.sessionStarted(session.id))), () => `the start of session ${session.id} is lost`);
@@ -166,4 +164,10 @@ function storesEqual({ final }: Evidence): Verdict {
   for (const id of inRedis.keys()) judge.check(false, () => `${id} is in Redis and not in PostgreSQL`);
   for (const id of inSearch.keys()) judge.check(false, () => `${id} is in Elasticsearch and not in PostgreSQL`);
   return judge.verdict();
+}
+
+/** The id under which Analytics has a tracked event. */
+export function factIdOf({ caller, id, name }: Pick<TrackFacts, "caller" | "id" | "name">): string {
+  if (caller !== "anonymous") return factId.track(caller, id);
+  return factId.anonymousTrack(id, { name, properties: trackedProperties });
 }

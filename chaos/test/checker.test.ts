@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { Endpoint } from "../availability.ts";
 import { check } from "../check/checker.ts";
 import type { Evidence, FaultWindow, Final } from "../check/evidence.ts";
-import { keyOf } from "../check/final.ts";
+import { factIdOf, keyOf } from "../check/final.ts";
 import { checkMatrix, measureMatrix } from "../check/isolation.ts";
 import type { Did, Op } from "../history.ts";
 
@@ -264,7 +264,7 @@ describe("the checker", () => {
 
   describe("of tracked events", () => {
     const track: Did = { kind: "track", name: "n", ids: ["1", "2"], caller: "anonymous" };
-    const keys = ["1", "2"].map((id) => keyOf(factId.track("anonymous", id)));
+    const keys = ["1", "2"].map((id) => keyOf(factIdOf({ caller: "anonymous", id, name: "n" })));
     const counted = (total: number, of: string[]): Final =>
       final({
         counts: { n: total },

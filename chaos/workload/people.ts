@@ -1,4 +1,5 @@
 import type { Endpoint } from "../availability.ts";
+import { trackedProperties } from "../history.ts";
 import type { Random } from "../random.ts";
 import type { Answer, ChaosClient } from "./client.ts";
 
@@ -211,7 +212,7 @@ export class Actions {
       id,
       name,
       ...(person ? { userId: person.id } : {}),
-      properties: { chaos: true },
+      properties: trackedProperties,
     }));
     const endpoint: Endpoint = person ? "POST /v1/track (own token)" : "POST /v1/track";
     const call = { body: { events }, token: person?.session.token };

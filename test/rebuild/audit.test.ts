@@ -99,7 +99,7 @@ describe.skipIf(!home)("what was changed by hand is found and put right", () => 
     expect(await redis.hget(`profile:${kept.id}`, "version"), `${audit.output}\n${kept.id}`).toMatch(/^\d+$/);
     expect(await redis.hget(`profile:${nobody}`, "handle")).toBeNull();
     expect(await total()).toBe(4);
-    const top = await client.get(`/v1/analytics/top?name=${name}&property=a`);
+    const top = await client.get(`/v1/analytics/top?name=${name}&property=a`, { token: client.operatorToken });
     expect(top.body.values).toEqual([{ value: 1, count: 4 }]);
     redis.disconnect();
     await clickhouse.close();

@@ -25,7 +25,22 @@ export const factId = {
   /** First use of a session on a UTC day (`YYYY-MM-DD`). */
   sessionActive: (sessionId: string, day: string) => `s:${sessionId}:active:${day}`,
   sessionEnded: (sessionId: string) => `s:${sessionId}:ended`,
-  /** A tracked event: `id` is scoped to the caller (`user id`, `operator` or `anonymous`). */
-  track: (caller: string, id: string) =>
-    `t:${createHash("sha256").update(`${caller}\n${id}`).digest("hex").slice(0, 32)}`,
+  /** A tracked event: `id` is scoped to the caller (`user id` or `operator`). */
+  track: (caller: string, id: string) => `t:${hash(`${caller}\n${id}`)}`,
+  /**
+   * A tracked event of nobody in particular: all of them share one scope, so the id names it only together with what it says. The same again is the same
+   * event; a stranger with this id and another content has another one. Times are compared as instants, properties whatever their order.
+   */
+  anonymousTrack: (
+    id: string,
+    says: { name: string; occurredAt?: Date | undefined; properties?: object | undefined },
+  ) => {
+    const properties = Object.entries(says.properties ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
+    // Neither a line break nor a user id is in front, so it meets no id of a caller who is known.
+    return `t:${hash(JSON.stringify([id, says.name, says.occurredAt?.toISOString() ?? null, properties]))}`;
+  },
 } as const;
+
+function hash(text: string): string {
+  return createHash("sha256").update(text).digest("hex").slice(0, 32);
+}

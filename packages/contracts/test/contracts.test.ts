@@ -142,7 +142,11 @@ describe("events", () => {
       emit.sessionStarted(id, "s1", { time: now }),
       emit.sessionActive(id, "s1", { time: now }),
       emit.sessionEnded(id, "s1", "logout", 3.5, { time: now }),
-      emit.track(factId.track("anonymous", "x"), { name: "a.b", userId: null, properties: { n: 1 } }, { time: now }),
+      emit.track(
+        factId.anonymousTrack("x", { name: "a.b" }),
+        { name: "a.b", userId: null, properties: { n: 1 } },
+        { time: now },
+      ),
       emit.heartbeat("USERS", "user", now),
     ];
     for (const out of all)

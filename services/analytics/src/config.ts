@@ -1,9 +1,10 @@
-import { commonConfig } from "@quartet/service";
+import { commonConfig, waitersConfig } from "@quartet/service";
 import { z } from "zod";
 
 /** The settings of this service, from the environment. */
 export const configSchema = z.object({
   ...commonConfig(8083),
+  ...waitersConfig,
   CLICKHOUSE_URL: z.string().regex(/^https?:\/\//, "must begin with http:// or https://"),
   NATS_URL: z.string().regex(/^(nats|tls):\/\//, "must begin with nats:// or tls://"),
   /** Queries of this process that run at the same time; more wait in line. */

@@ -12,17 +12,17 @@ import {
 import { configSchema } from "./config.ts";
 import { createFactAudit, runFactAudit } from "./events/audit.ts";
 import { connectBroker } from "./events/nats.ts";
-import { hasPassed, hasPassedPerson, lastOfSoon, progress } from "./events/progress.ts";
+import { hasPassedPerson, lastOfSoon, progress } from "./events/progress.ts";
 import { createFactProjector, type FactStore } from "./events/projector.ts";
 import { createFactPublisher } from "./events/publisher.ts";
 import { createRebuilds } from "./events/rebuild.ts";
 import { createApp } from "./http/app.ts";
+import { createFreshen } from "./http/freshness.ts";
 import { lastFinding } from "./store/audits.ts";
 import { createClickHouse } from "./store/client.ts";
 import { createAnonymiser, erasedAmong, recordErased } from "./store/erasure.ts";
 import { insertFacts } from "./store/facts.ts";
 import { observeClickHouse } from "./store/figures.ts";
-import { createLooks } from "./store/looks.ts";
 import { migrate } from "./store/migrations.ts";
 import { isRebuilding, NEXT } from "./store/rebuild.ts";
 import { writeWatermark } from "./store/watermarks.ts";
@@ -115,9 +115,8 @@ await runProcess({
           logger,
           secret: config.INTERNAL_SECRET,
           clickhouse,
-          looks: createLooks(clickhouse),
+          freshen: createFreshen({ clickhouse, reached: () => progress(broker), maxWaiting: config.MAX_WAITING }),
           publish: publisher.publish,
-          hasPassed: (position) => hasPassed(broker, position),
           hasPassedPerson: (userId) => hasPassedPerson(broker, userId),
           sealPerson: async (userId) => audit.sealUpto(await lastOfSoon(broker, userId)),
           audit,

@@ -84,12 +84,36 @@ describe("track", () => {
     expect(second.status).toBe(202);
     expect(await total(name, tokenOf(second))).toBe(1);
     expect(await total(`${name}.later`)).toBe(0);
-    const top = await service.call("GET", `/v1/analytics/top?name=${name}&property=v`);
+    const top = await service.call("GET", `/v1/analytics/top?name=${name}&property=v`, { as: operator });
     expect(top.body.values).toEqual([{ value: 1, count: 1 }]);
     const others = await track([{ id, name }], { as: operator });
     const anonymous = await track([{ id, name }]);
     await total(name, tokenOf(others));
     expect(await total(name, tokenOf(anonymous))).toBe(3);
+  });
+
+  test("without a token an id names an event only together with what it says", async () => {
+    const name = newName();
+    const id = "order-1";
+    const said = { id, name, occurredAt: "2025-01-01T00:00:00Z", properties: { a: 1, b: "x" } };
+    const again = { ...said, occurredAt: "2025-01-01T01:00:00+01:00", properties: { b: "x", a: 1 } };
+    const others = [
+      { ...said, properties: { a: 2, b: "x" } },
+      { ...said, properties: {} },
+      { ...said, occurredAt: "2025-01-01T00:00:00.001Z" },
+      // Without a time it is now, and a retry of it the same event.
+      { id, name },
+      { id, name },
+      { ...said, name: `${name}.other` },
+    ];
+    await track([said, said, again]);
+    await track([again]);
+    const last = await track([...others, said]);
+    expect(last.body).toEqual({ accepted: 7 });
+    expect(await total(name, tokenOf(last))).toBe(5);
+    expect(await total(`${name}.other`)).toBe(1);
+    // Without an id each is one of its own.
+    expect(await total(`${name}.none`, tokenOf(await track([1, 2].map(() => ({ name: `${name}.none` })))))).toBe(2);
   });
 
   test("what comes again after the broker forgot its id counts once, the first accepted", async () => {
@@ -130,7 +154,8 @@ describe("bad input is told by its place", () => {
     [{ events: [{ name: "a", properties: { k: {} } }] }, "events.0.properties.k"],
     [{ events: [{ name: "a", properties: { K: 1 } }] }, "events.0.properties.K"],
     [{ events: [{ name: "a", properties: { k: "x".repeat(513) } }] }, "events.0.properties.k"],
-    [{ events: [{ name: "a", properties: { k: "\ud800" } }] }, "events.0.properties"],
+    [{ events: [{ name: "a", properties: { k: "\ud800" } }] }, "events.0.properties.k"],
+    [{ events: [{ name: "a", properties: { k: 2 ** 53 } }] }, "events.0.properties.k"],
     [
       { events: [{ name: "a", properties: Object.fromEntries(Array.from({ length: 33 }, (_, i) => [`k${i}`, i])) }] },
       "events.0.properties",
@@ -167,7 +192,7 @@ describe("bad input is told by its place", () => {
     ["top?name=a&property=k&limit=101", "limit"],
     ["top?name=a&property=k&limit=1e1", "limit"],
   ])("%s", async (query, path) => {
-    const answer = await service.call("GET", `/v1/analytics/${query}`);
+    const answer = await service.call("GET", `/v1/analytics/${query}`, { as: operator });
     expect(answer.status).toBe(400);
     expect(answer.body.errors.map((e: { path: string }) => e.path)).toContain(path);
   });
@@ -177,6 +202,14 @@ describe("bad input is told by its place", () => {
       headers: { "consistency-token": "nonsense" },
     });
     expect([answer.status, answer.body.errors[0].path]).toEqual([400, "Consistency-Token"]);
+  });
+
+  test("values that somebody sent are for the operator", async () => {
+    const path = "/v1/analytics/top?name=a&property=k";
+    expect((await service.call("GET", path)).status).toBe(401);
+    expect((await service.call("GET", path, { as: asUser(uuidv7()) })).status).toBe(403);
+    expect((await service.call("GET", path, { as: asService })).status).toBe(403);
+    expect((await service.call("GET", path, { as: operator })).status).toBe(200);
   });
 
   test("internal calls are for services", async () => {
@@ -264,7 +297,9 @@ describe("erasure", () => {
     expect(await total(name)).toBe(2);
     const activity = await service.call("GET", `/internal/activity/${user}`, { as: asService });
     expect(activity.body).toEqual({ events: 0, lastEventAt: null, byName: {} });
-    const top = await service.call("GET", `/v1/analytics/top?name=${name}&property=secret&from=1970-01-01`);
+    const top = await service.call("GET", `/v1/analytics/top?name=${name}&property=secret&from=1970-01-01`, {
+      as: operator,
+    });
     expect(top.body.values).toEqual([]);
   });
 

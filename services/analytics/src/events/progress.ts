@@ -13,13 +13,6 @@ export async function progress(broker: Broker): Promise<ConsumerState> {
   return soon(LOOK_MS, "nats", inspectConsumer(broker.require(), stream, durable));
 }
 
-/** Whether everything up to a position of FACTS is in the store. Throws as `progress` does. */
-export async function hasPassed(broker: Broker, position: { seq: number; stream: string }): Promise<boolean> {
-  if (!broker.up) return false;
-  const state = await progress(broker);
-  return Date.parse(state.streamCreated) === Date.parse(position.stream) && state.settled >= position.seq;
-}
-
 /** Whether the projector has passed the last message that names this person. Throws as `progress` does. */
 export async function hasPassedPerson(broker: Broker, userId: string): Promise<boolean> {
   const last = await lastOfSoon(broker, userId);

@@ -1,23 +1,28 @@
 import * as contracts from "@quartet/contracts";
-import { parseQuery } from "@quartet/service";
-import type { Express, Request } from "express";
+import { parseQuery, requireOperator } from "@quartet/service";
+import type { Express } from "express";
 import type { z } from "zod";
+import type { ClickHouse } from "../store/client.ts";
 import * as queries from "../store/queries.ts";
-import { type FreshnessOptions, freshen } from "./freshness.ts";
+import type { Freshen } from "./freshness.ts";
 import { rangeOf } from "./range.ts";
 
-/** The public reads. They need no token: they speak of numbers, not of people. */
-export function addAnalyticsRoutes(app: Express, options: FreshnessOptions): void {
-  const { clickhouse } = options;
+/** The reads. What speaks of numbers alone needs no token; what shows values that somebody sent is for the operator. */
+export function addAnalyticsRoutes(
+  app: Express,
+  { clickhouse, freshen }: { clickhouse: ClickHouse; freshen: Freshen },
+): void {
   /** The query is checked first, so that a bad one is 400 even while the store is down. */
   const answer = <S extends z.ZodType>(
     name: string,
     schema: S,
-    prepare: (query: z.output<S>, req: Request) => () => Promise<object>,
+    prepare: (query: z.output<S>) => () => Promise<object>,
+    { rawValues = false } = {},
   ) =>
     app.get(`/v1/analytics/${name}`, async (req, res) => {
-      const run = prepare(parseQuery(schema, req), req);
-      await freshen(req, res, options);
+      if (rawValues) requireOperator(req);
+      const run = prepare(parseQuery(schema, req));
+      await freshen(req, res);
       res.setHeader("Cache-Control", "no-store");
       res.json(await run());
     });
@@ -46,8 +51,13 @@ export function addAnalyticsRoutes(app: Express, options: FreshnessOptions): voi
     const range = rangeOf(q);
     return () => queries.funnel(clickhouse, q.steps, q.within, range);
   });
-  answer("top", contracts.topQuery, (q) => {
-    const range = rangeOf(q);
-    return () => queries.top(clickhouse, q.name, q.property, q.limit, range);
-  });
+  answer(
+    "top",
+    contracts.topQuery,
+    (q) => {
+      const range = rangeOf(q);
+      return () => queries.top(clickhouse, q.name, q.property, q.limit, range);
+    },
+    { rawValues: true },
+  );
 }

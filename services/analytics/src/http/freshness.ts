@@ -1,46 +1,71 @@
 import { type ConsistencyToken, factId } from "@quartet/contracts";
-import { awaitFreshness, readFreshness, setAsOf } from "@quartet/service";
+import { awaitFreshness, createWaiters, readFreshness, remembered, setAsOf } from "@quartet/service";
 import type { Request, Response } from "express";
 import type { ClickHouse } from "../store/client.ts";
-import type { Looks } from "../store/looks.ts";
-import { asOf } from "../store/watermarks.ts";
+import { countedAmong } from "../store/facts.ts";
+import { asOf, readWatermarks, type Watermarks } from "../store/watermarks.ts";
 
-export interface FreshnessOptions {
-  clickhouse: ClickHouse;
-  looks: Looks;
-  /** Whether everything up to a position of FACTS is in the store; false while that cannot be known. */
-  hasPassed(position: { seq: number; stream: string }): Promise<boolean>;
+/** How far the projector is in which incarnation of FACTS. */
+export interface Reached {
+  streamCreated: string;
+  settled: number;
 }
 
 /**
  * Waits for what the request's token asks for, says how it went, and sets `Quartet-As-Of`: read before the data, so that the data is at least as new.
  */
-export async function freshen(req: Request, res: Response, { looks, hasPassed }: FreshnessOptions): Promise<void> {
-  const { waitMs, token } = readFreshness(req);
-  if (token) {
-    const pending = { ...token };
-    const check = async (): Promise<boolean> => {
-      if (pending.u || pending.f) {
-        const ids = [...(pending.f ?? []), ...(pending.u ?? []).map(([id, version]) => factId.user(id, version))];
-        if (!(await looks.counted(ids))) return false;
-        delete pending.u;
-        delete pending.f;
+export type Freshen = (req: Request, res: Response) => Promise<void>;
+
+/** A slightly older claim is still true. */
+const CACHED_MS = 100;
+
+/** @param reached rejects while it cannot be known: whoever waits for a position is told that it is not reached */
+export function createFreshen(options: {
+  clickhouse: ClickHouse;
+  reached(): Promise<Reached>;
+  /** Readers who may wait at the same time; one more is answered at once, as stale. */
+  maxWaiting: number;
+}): Freshen {
+  const { clickhouse } = options;
+  const watermarks = remembered(CACHED_MS, () => readWatermarks(clickhouse));
+
+  /** One question to the store, and one to the broker, for all of them. What was seen once is not asked for again. */
+  const look = async (wishes: ConsistencyToken[]): Promise<boolean[]> => {
+    const ids = wishes.map(idsOf);
+    const positions = wishes.some((wish) => wish.t);
+    const [counted, position, marks] = await Promise.all([
+      countedAmong(clickhouse, [...new Set(ids.flat())]),
+      positions ? options.reached().catch(() => undefined) : undefined,
+      wishes.some((wish) => wish.a) ? watermarks() : {},
+    ]);
+    return wishes.map((wish, i) => {
+      if ((ids[i] as string[]).every((id) => counted.has(id))) {
+        delete wish.u;
+        delete wish.f;
       }
-      if (pending.t) {
-        if (!(await hasPassed(pending.t).catch(() => false))) return false;
-        delete pending.t;
-      }
-      return !pending.a || reached(pending.a, await looks.watermarks());
-    };
-    await awaitFreshness(res, { waitMs, check });
-  }
-  setAsOf(res, asOf(await looks.watermarks()));
+      if (wish.t && position && hasPassed(position, wish.t)) delete wish.t;
+      return !wish.u && !wish.f && !wish.t && (!wish.a || isReached(wish.a, marks));
+    });
+  };
+  const waiters = createWaiters<ConsistencyToken>({ look, max: options.maxWaiting });
+
+  return async (req, res) => {
+    const { waitMs, token } = readFreshness(req);
+    if (token) await awaitFreshness(res, { waitMs, token: { ...token }, waiters });
+    setAsOf(res, asOf(await watermarks()));
+  };
 }
 
-function reached(
-  wanted: NonNullable<ConsistencyToken["a"]>,
-  watermarks: Partial<Record<"user" | "session", Date>>,
-): boolean {
+/** The facts that have to be counted. */
+function idsOf({ u = [], f = [] }: ConsistencyToken): string[] {
+  return [...f, ...u.map(([id, version]) => factId.user(id, version))];
+}
+
+function hasPassed({ streamCreated, settled }: Reached, { seq, stream }: NonNullable<ConsistencyToken["t"]>): boolean {
+  return Date.parse(streamCreated) === Date.parse(stream) && settled >= seq;
+}
+
+function isReached(wanted: NonNullable<ConsistencyToken["a"]>, watermarks: Watermarks): boolean {
   return (["user", "session"] as const).every((source) => {
     const at = wanted[source];
     return at === undefined || (watermarks[source]?.getTime() ?? -1) >= Date.parse(at);

@@ -13,13 +13,16 @@ import type { Express } from "express";
 import { z } from "zod";
 import type { FactAudit } from "../events/audit.ts";
 import { lastFinding } from "../store/audits.ts";
+import type { ClickHouse } from "../store/client.ts";
 import { namesPerson, recordErasedNow } from "../store/erasure.ts";
 import { countFacts } from "../store/facts.ts";
 import { activity } from "../store/queries.ts";
 import { asOf, readWatermarks } from "../store/watermarks.ts";
-import { type FreshnessOptions, freshen } from "./freshness.ts";
+import type { Freshen } from "./freshness.ts";
 
-export interface InternalOptions extends FreshnessOptions {
+export interface InternalOptions {
+  clickhouse: ClickHouse;
+  freshen: Freshen;
   /** Makes sure that no row names anyone recorded as erased. */
   anonymise(): Promise<void>;
   /** Whether the projector has passed the last message that names this person. */
@@ -48,7 +51,7 @@ export function addInternalRoutes(app: Express, options: InternalOptions): void 
 
   app.get("/internal/activity/:userId", async (req, res) => {
     const { userId } = parseParams(person, req);
-    await freshen(req, res, options);
+    await options.freshen(req, res);
     res.json(await activity(clickhouse, userId));
   });
 

@@ -1,4 +1,4 @@
-import { emit, encodeToken, factId, type Outgoing, trackBody, uuidv7 } from "@quartet/contracts";
+import { emit, encodeToken, factId, type Outgoing, type TrackedEvent, trackBody, uuidv7 } from "@quartet/contracts";
 import { currentTraceparent, forbidden, identityOf, parseBody, unauthorized } from "@quartet/service";
 import type { Express } from "express";
 
@@ -18,13 +18,17 @@ export function addTrackRoute(app: Express, { publish }: TrackOptions): void {
       if (identity.kind === "user" && identity.userId !== userId)
         throw forbidden("an event with a userId needs that user's own token");
     }
-    // Ids are scoped to the caller: nobody can take another's id away.
-    const caller = !identity ? "anonymous" : identity.kind === "user" ? identity.userId : identity.kind;
+    // Nobody can take another's id away: it is scoped to the caller, and where that is nobody, to what the event says.
+    const idOf = ({ id = `own:${uuidv7()}`, name, occurredAt, properties }: TrackedEvent): string => {
+      if (identity) return factId.track(identity.kind === "user" ? identity.userId : identity.kind, id);
+      return factId.anonymousTrack(id, { name, properties, occurredAt: occurredAt ? new Date(occurredAt) : undefined });
+    };
     const now = new Date();
     const traceparent = currentTraceparent();
     const facts = new Map<string, Outgoing>();
-    for (const { id, name, occurredAt, userId, properties } of events) {
-      const fact = factId.track(caller, id ?? `own:${uuidv7()}`);
+    for (const event of events) {
+      const { name, occurredAt, userId, properties } = event;
+      const fact = idOf(event);
       // The first of a batch wins, as the first accepted does everywhere.
       if (facts.has(fact)) continue;
       const time = occurredAt === undefined ? now : new Date(occurredAt);
