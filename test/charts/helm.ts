@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { parseAllDocuments } from "yaml";
 import { cacheFolder } from "./kubernetes.ts";
 
@@ -53,7 +53,16 @@ export type Obj = any;
 /** What `helm template` makes of a chart; nothing where there is no Helm. Throws an Error with Helm's message. */
 export function render(chart: string, args: string[] = [], release = chart): Obj[] {
   if (whyNoHelm) return [];
-  const command = ["template", release, join(charts, chart), "--kube-version", "1.34.0", "--namespace", "ns", ...args];
+  const command = [
+    "template",
+    release,
+    resolve(charts, chart),
+    "--kube-version",
+    "1.34.0",
+    "--namespace",
+    "ns",
+    ...args,
+  ];
   const env = { ...process.env, KUBECONFIG: "/nonexistent" };
   const text = execFileSync(findHelm(), command, { env, encoding: "utf8", maxBuffer: 64e6, stdio: "pipe" });
   return parseAllDocuments(text).flatMap((document) => document.toJSON() ?? []);

@@ -60,16 +60,19 @@ export const evaluate = (pod: string, script: string, args: string[] = []) =>
   });
 
 /** What the cluster of the current context needs beyond the charts' defaults: the file that VALUES names. */
-const valuesFile = process.env.VALUES ? join(root, process.env.VALUES) : undefined;
-const own: Record<string, Obj> = valuesFile ? parse(readFileSync(valuesFile, "utf8")) : {};
+const own: Record<string, Obj> = process.env.VALUES ? parse(readFileSync(join(root, process.env.VALUES), "utf8")) : {};
+/** Tags of the images under test, `service=tag` a line (`k8s/cluster.sh tags`); where none is said, the charts' own version. */
+for (const line of (process.env.QUARTET_IMAGE_TAGS ?? "").split(/\s+/).filter(Boolean)) {
+  const [service, tag] = line.split("=") as [string, string];
+  own[service] = { ...own[service], image: { ...own[service]?.image, tag } };
+}
 
 /** `-f` with the cluster's values for the whole, or for one chart alone. */
 export function clusterValues(chart?: string): string[] {
-  if (!valuesFile) return [];
-  if (!chart) return ["-f", valuesFile];
-  if (!own[chart]) return [];
-  const file = join(scratch(), `${chart}.yaml`);
-  writeFileSync(file, stringify(own[chart]));
+  const values = chart ? own[chart] : own;
+  if (!values || Object.keys(values).length === 0) return [];
+  const file = join(scratch(), `${chart ?? "all"}.yaml`);
+  writeFileSync(file, stringify(values));
   return ["-f", file];
 }
 

@@ -210,12 +210,12 @@ describe("the light profile", () => {
       );
       return await signUp(client);
     });
-    await kubectl(["scale", "deployment", "-l", "app.kubernetes.io/name=user", "--replicas=0"]);
+    await install(...LIGHT, "--set", "user.stopped=true");
     await kubectl(["wait", "--for=delete", "pod", "-l", "quartet/service=user", "--timeout=90s"]);
     expect(await runJob("quartet-user-restore", "restore-users")).toMatch(/restored/);
     // All that was in it but the one who was erased since; the late one was not.
     expect([await digest(erased.id), await row(erased.id), await row(late.id)]).toEqual([before, "", ""]);
-    await kubectl(["scale", "deployment", "-l", "app.kubernetes.io/name=user", "--replicas=1"]);
+    await install(...LIGHT);
     await kubectl(["rollout", "status", "deployment/quartet-user-all", "--timeout=120s"]);
     await withClient(async (client) => {
       await eventually("the read models to follow", async () => {
@@ -234,7 +234,7 @@ describe("the light profile", () => {
         `clickhouse-client --user analytics_service --password "$CLICKHOUSE_PASSWORD" --database analytics --query "${query}"`,
       );
     const digest = () => ask("SELECT count(), sum(cityHash64(*)) FROM facts FINAL");
-    await kubectl(["scale", "deployment", "-l", "app.kubernetes.io/name=analytics", "--replicas=0"]);
+    await install(...LIGHT, "--set", "analytics.stopped=true");
     await kubectl(["wait", "--for=delete", "pod", "-l", "quartet/service=analytics", "--timeout=90s"]);
     const before = await digest();
     expect(await runJob("quartet-analytics-backup", "backup-history")).toMatch(/wrote/);
@@ -245,7 +245,7 @@ describe("the light profile", () => {
     // Once more: nothing counts twice.
     await runJob("quartet-analytics-restore", "restore-history-again");
     expect(await digest()).toBe(before);
-    await kubectl(["scale", "deployment", "-l", "app.kubernetes.io/name=analytics", "--replicas=1"]);
+    await install(...LIGHT);
     await kubectl(["rollout", "status", "deployment/quartet-analytics-all", "--timeout=120s"]);
   }, 400_000);
 
@@ -282,6 +282,22 @@ describe("the light profile", () => {
     expectKept(await load.stop());
   }, 700_000);
 });
+
+test("a larger volume: one command, and the upgrade that was refused goes through; no store restarts", async () => {
+  const larger = ["--set", "session.store.standalone.persistence.size=5Gi"];
+  const stores = await uids("quartet/store");
+  await expect(install(...LIGHT, ...larger)).rejects.toThrow(/k8s\/grow-volume\.sh session 5Gi/);
+  const classes = JSON.parse(await run("kubectl", ["get", "storageclass", "-o", "json"])).items;
+  const grows = classes.length > 0 && classes.every((c: Obj) => c.allowVolumeExpansion);
+  const env = { NAMESPACE, RELEASE: "quartet", VOLUMES: grows ? "grow" : "keep" };
+  await run("k8s/grow-volume.sh", ["session", "5Gi"], { env, timeoutMs: 240_000 });
+  await install(...LIGHT, ...larger);
+  expect(await uids("quartet/store")).toEqual(stores);
+  const { spec } = await get(["statefulset", "quartet-session-store"]);
+  expect(spec.volumeClaimTemplates[0].spec.resources.requests.storage).toBe("5Gi");
+  const load = await startLoad("larger");
+  expectKept(await load.stop());
+}, 700_000);
 
 describe("the default profile, where the light one was", () => {
   let left: { users: number; facts: number };
@@ -336,9 +352,10 @@ describe("the default profile, where the light one was", () => {
     const names: string[] = items.map((o: Obj) => o.metadata.name).sort();
     expect(names).toHaveLength(10);
     const scale = async (replicas: number) => {
+      const roles = names.map((name) => name.split("-").slice(1) as [string, string]);
+      await install(...roles.flatMap(([service, role]) => ["--set", `${service}.roles.${role}.replicas=${replicas}`]));
       for (const service of SERVICES) {
         const own = ["-l", `quartet/service=${service}`];
-        await kubectl(["scale", "deployment", "-l", `app.kubernetes.io/name=${service}`, `--replicas=${replicas}`]);
         for (const name of names.filter((name) => name.startsWith(`quartet-${service}-`)))
           await kubectl(["rollout", "status", `deployment/${name}`, "--timeout=120s"]);
         const roles = names.filter((name) => name.startsWith(`quartet-${service}-`)).length;

@@ -7,6 +7,7 @@ dict "ctx" . "uid" 999 "data" "/path" "env" "<yaml>" "command" (list) "args" (li
 {{- $s := .ctx.Values.store.standalone -}}
 {{- $name := printf "%s-store" (include "common.fullname" .ctx) -}}
 {{- $replicas := int (.replicas | default 1) -}}
+{{- include "common.volumeFits" (dict "part" .ctx.Chart.Name "persistence" $s.persistence "existing" (lookup "apps/v1" "StatefulSet" .ctx.Release.Namespace $name)) -}}
 ---
 apiVersion: v1
 kind: Service
@@ -143,6 +144,33 @@ spec:
 {{- end }}
 {{- end -}}
 
+{{/* Bytes of a quantity such as 8Gi, 500M or 1024. */}}
+{{- define "common.bytes" -}}
+{{- $factors := dict "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "m" 0.001 -}}
+{{- $unit := regexFind "[A-Za-z]+$" (toString .) -}}
+{{- mulf (float64 (trimSuffix $unit (toString .))) (get $factors $unit | default 1.0) | int64 -}}
+{{- end -}}
+
+{{/*
+Nothing, or one line that says what to do: Kubernetes takes no other claim template for a StatefulSet that is there. Only a Helm that asks the cluster
+notices. dict "part" "user" "persistence" (dict "size" "8Gi" "storageClass" "") "existing" (the StatefulSet, or an empty dict)
+*/}}
+{{- define "common.volumeFits" -}}
+{{- with ((.existing).spec).volumeClaimTemplates -}}
+{{- $had := (index . 0).spec -}}
+{{- $was := include "common.bytes" $had.resources.requests.storage | int64 -}}
+{{- $is := include "common.bytes" $.persistence.size | int64 -}}
+{{- if gt $is $was -}}
+{{- fail (printf "%s: persistence.size is %v and its volumes are of %v: `k8s/grow-volume.sh %s %v` first, then this again" $.part $.persistence.size $had.resources.requests.storage $.part $.persistence.size) -}}
+{{- else if lt $is $was -}}
+{{- fail (printf "%s: persistence.size is %v and its volumes are of %v: a volume does not shrink" $.part $.persistence.size $had.resources.requests.storage) -}}
+{{- end -}}
+{{- if ne ($.persistence.storageClass | default "") ($had.storageClassName | default "") -}}
+{{- fail (printf "%s: persistence.storageClass is %q and its volumes are of %q: a volume keeps its class" $.part $.persistence.storageClass ($had.storageClassName | default "")) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/*
 A CronJob that writes a backup of the service's store to a volume, and a suspended one that is the form of a restore:
   kubectl create job --from=cronjob/<name>-backup backup-now
@@ -172,36 +200,15 @@ spec:
 # Takes the claim at once: where volumes are made for their first pod, `helm --wait` would wait for a claim that nobody uses before the first night.
 apiVersion: batch/v1
 kind: Job
+{{- $pod := include "common.volumePod" (merge (dict "claim" $claim) .) }}
 metadata:
-  {{- include "common.metadata" (dict "ctx" .ctx "name" (include "common.bounded" (dict "name" (printf "%s-volume-%s" $claim (list .image $b .ctx.Values.nodeSelector | toJson | sha256sum | trunc 8)) "max" 63)) "component" "volume") | nindent 2 }}
+  # A Job's pod cannot be changed: what changes it changes the name.
+  {{- include "common.metadata" (dict "ctx" .ctx "name" (include "common.bounded" (dict "name" (printf "%s-volume-%s" $claim ($pod | sha256sum | trunc 8)) "max" 63)) "component" "volume") | nindent 2 }}
 spec:
   backoffLimit: 2
   ttlSecondsAfterFinished: 86400
   template:
-    metadata:
-      labels:
-        {{- include "common.selector" (dict "ctx" .ctx "component" "volume") | nindent 8 }}
-        quartet/owner: {{ .ctx.Chart.Name }}
-    spec:
-      restartPolicy: Never
-      automountServiceAccountToken: false
-      enableServiceLinks: false
-      securityContext:
-        {{- include "common.podSecurity" (dict "uid" .uid) | nindent 8 }}
-      containers:
-        - name: volume
-          image: {{ .image }}
-          imagePullPolicy: {{ .pullPolicy }}
-          command: [sh, -c, "touch /backup/.writable && ls -l /backup"]
-          resources:
-            {{- include "common.resources" (dict "resources" $b.resources "scratch" "1Gi") | nindent 12 }}
-          securityContext:
-            {{- include "common.containerSecurity" .ctx | nindent 12 }}
-          volumeMounts:
-            - { name: backup, mountPath: /backup }
-      volumes:
-        - { name: backup, persistentVolumeClaim: { claimName: {{ $claim }} } }
-      {{- include "common.placement" .ctx | nindent 6 }}
+    {{- $pod | nindent 4 }}
 {{- end }}
 {{- range $verb := list "backup" "restore" }}
 ---
@@ -270,4 +277,33 @@ spec:
             {{- end }}
           {{- include "common.placement" $a.ctx | nindent 10 }}
 {{- end }}
+{{- end -}}
+
+
+{{/* The arguments of common.backup, and "claim". */}}
+{{- define "common.volumePod" -}}
+metadata:
+  labels:
+    {{- include "common.selector" (dict "ctx" .ctx "component" "volume") | nindent 4 }}
+    quartet/owner: {{ .ctx.Chart.Name }}
+spec:
+  restartPolicy: Never
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  securityContext:
+    {{- include "common.podSecurity" (dict "uid" .uid) | nindent 4 }}
+  containers:
+    - name: volume
+      image: {{ .image }}
+      imagePullPolicy: {{ .pullPolicy }}
+      command: [sh, -c, "touch /backup/.writable && ls -l /backup"]
+      resources:
+        {{- include "common.resources" (dict "resources" .ctx.Values.backup.resources "scratch" "1Gi") | nindent 8 }}
+      securityContext:
+        {{- include "common.containerSecurity" .ctx | nindent 8 }}
+      volumeMounts:
+        - { name: backup, mountPath: /backup }
+  volumes:
+    - { name: backup, persistentVolumeClaim: { claimName: {{ .claim }} } }
+  {{- include "common.placement" .ctx | nindent 2 }}
 {{- end -}}

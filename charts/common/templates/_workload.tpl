@@ -3,7 +3,9 @@ The Deployments of a service: one per role, or one with every role (`mode: all`)
 The caller defines "<chart>.env" with the environment that is its own.
 */}}
 {{- define "common.roles" -}}
-{{- if eq .Values.mode "all" -}}
+{{- if .Values.stopped -}}
+{{ dict | toJson }}
+{{- else if eq .Values.mode "all" -}}
 {{ dict "all" .Values.roles.all | toJson }}
 {{- else -}}
 {{ omit .Values.roles "all" | toJson }}
