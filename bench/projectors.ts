@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
+import { identityEnv, makeIdentities } from "@quartet/contracts";
 import { type JetStreamManager, type NatsConnection, NatsError } from "nats";
 
 const ROOT = new URL("..", import.meta.url).pathname;
@@ -22,7 +22,10 @@ export interface ProjectorProcess {
   stop(): Promise<void>;
 }
 
-export function startProjector(service: string, env: Record<string, string>): ProjectorProcess {
+export function startProjector(
+  service: "search" | "session" | "analytics",
+  env: Record<string, string>,
+): ProjectorProcess {
   const child = spawn(process.execPath, [`--max-old-space-size=${HEAP_MB}`, `services/${service}/src/main.ts`], {
     cwd: ROOT,
     env: {
@@ -31,7 +34,7 @@ export function startProjector(service: string, env: Record<string, string>): Pr
       PORT: "0",
       ADMIN_PORT: "0",
       LOG_LEVEL: "warn",
-      INTERNAL_SECRET: randomBytes(24).toString("hex"),
+      ...identityEnv(makeIdentities(), service),
       ...env,
     },
     stdio: ["ignore", "pipe", "pipe"],

@@ -5,6 +5,7 @@ import { pathToFileURL } from "node:url";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { kill, revive } from "../../packages/cli/src/control.ts";
+import { identityEnv } from "../../packages/contracts/src/index.ts";
 import { type ServiceProcess, startService } from "../../packages/service/src/testing.ts";
 import { Balancer } from "../lib/balancer.ts";
 import { eventually, logIn, type Person, signUp } from "../lib/client.ts";
@@ -72,12 +73,12 @@ const secrets = () => JSON.parse(readFileSync(join(home as string, "credentials.
 
 async function start(main: URL): Promise<ServiceProcess> {
   const { engines, services } = runFile();
-  const { postgres, nats, internalSecret } = secrets();
+  const { postgres, nats, identity } = secrets();
   const at = (name: string) => `http://127.0.0.1:${services[name].port}`;
   const service = await startService("user", main, {
     POSTGRES_URL: `postgres://user_service:${postgres.user_service}@127.0.0.1:${engines.postgres.port}/quartet`,
     NATS_URL: `nats://user:${nats.user}@127.0.0.1:${engines.nats.port}`,
-    INTERNAL_SECRET: internalSecret,
+    ...identityEnv(identity, "user"),
     SESSION_URL: at("session"),
     ANALYTICS_URL: at("analytics"),
     SEARCH_URL: at("search"),

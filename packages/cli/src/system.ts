@@ -1,3 +1,4 @@
+import { identityEnv } from "@quartet/contracts";
 import {
   choosePort,
   createEngine,
@@ -27,7 +28,8 @@ const NEEDS: Record<ServiceName, EngineName[]> = {
 const NOT_INHERITED = new Set<string>([
   ...Object.values(ENGINE_URL_VARIABLES),
   ...SERVICE_NAMES.map((name) => `${name.toUpperCase()}_URL`),
-  "INTERNAL_SECRET",
+  "IDENTITY_KEYS",
+  "IDENTITY_PUBLIC_KEYS",
   "QUARTET_OPERATOR_TOKEN",
   "QUARTET_CONSOLE",
   "QUARTET_CONSOLE_TOKEN",
@@ -133,7 +135,7 @@ export function assemble(home: string, engines: Engine[], ports: ServicePorts, c
     ]),
   );
   const token = operatorToken(home);
-  const secret = loadCredentials(home).internalSecret;
+  const credentials = loadCredentials(home);
   const forGateway = {
     QUARTET_OPERATOR_TOKEN: token,
     QUARTET_CONSOLE: process.env.QUARTET_CONSOLE ?? "local",
@@ -152,7 +154,7 @@ export function assemble(home: string, engines: Engine[], ports: ServicePorts, c
       ...base,
       ...peers,
       ...Object.fromEntries(stores),
-      INTERNAL_SECRET: secret,
+      ...identityEnv(credentials.identity, name),
       ...(name === "gateway" ? forGateway : {}),
       // Both follow from one number. Of a NATS from outside only the environment can tell.
       ...(name === "user" && broker instanceof NatsEngine ? { NATS_STORE_BYTES: String(broker.storeBytes) } : {}),

@@ -6,6 +6,7 @@ export * from "./http/fields.ts";
 export * from "./http/search.ts";
 export * from "./http/sessions.ts";
 export * from "./http/users.ts";
+export * from "./identity-keys.ts";
 export * from "./ids.ts";
 export * from "./nats.ts";
 export * from "./streams.ts";

@@ -1,4 +1,5 @@
 import type { Express } from "express";
+import { onlyFor } from "./identity.ts";
 
 /** What was seen at one point of the flow within a tenth of a second. */
 export interface Sighting {
@@ -81,9 +82,9 @@ export class Activity {
 /** What this process saw, and those it hears of it from. */
 export const activity = new Activity();
 
-/** `GET /internal/activity?after=`, to be added behind the guard of `/internal`. */
+/** `GET /internal/activity?after=`, for the console. */
 export function addActivity(app: Express): void {
-  app.get("/internal/activity", (req, res) => {
+  app.get("/internal/activity", onlyFor("gateway"), (req, res) => {
     const now = Date.now();
     const until = lastTenth(now);
     res.json({ until, sightings: activity.since(Number(req.query.after) || until - 1000, now) });

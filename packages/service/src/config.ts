@@ -1,7 +1,16 @@
+import { identityKeys, identityPublicKeys } from "@quartet/contracts";
 import { z } from "zod";
 
 /** A TCP port given as text. */
 export const port = z.coerce.number().int().min(0).max(65_535);
+
+/** By what a process is known, and knows others. */
+export const identityConfig = {
+  /** The service's own Ed25519 keys, as a JWK set; the first one signs. */
+  IDENTITY_KEYS: identityKeys,
+  /** The public keys of all services, as JWK sets by service. */
+  IDENTITY_PUBLIC_KEYS: identityPublicKeys,
+};
 
 /** What every process reads; spread it into the service's own schema: `z.object({ ...commonConfig(8081), POSTGRES_URL: z.string() })`. */
 export function commonConfig(defaultPort: number) {
@@ -13,7 +22,7 @@ export function commonConfig(defaultPort: number) {
     LOG_LEVEL: z.enum(["fatal", "error", "warn", "info", "debug", "trace", "silent"]).default("info"),
     /** How long a process still serves after it was told to end: until those who send to it have learnt that it does. */
     DRAIN_MS: z.coerce.number().int().min(0).max(60_000).default(0),
-    INTERNAL_SECRET: z.string().min(32, "needs at least 32 characters"),
+    ...identityConfig,
     ROLE: z.enum(["api", "relay", "projector", "all"]).default("all"),
     OTEL_EXPORTER_OTLP_ENDPOINT: z.url().optional(),
   };
@@ -37,7 +46,7 @@ export function parseConfig<S extends z.ZodType>(schema: S, env: NodeJS.ProcessE
   if (parsed.success) return parsed.data;
   const lines = parsed.error.issues.map((issue) => {
     const name = issue.path.join(".") || "environment";
-    return given[name] === undefined && issue.code === "invalid_type"
+    return given[String(issue.path[0])] === undefined && issue.code === "invalid_type"
       ? `${name} is not set`
       : `${name}: ${issue.message}`;
   });

@@ -10,6 +10,7 @@ export * from "./config.ts";
 export * from "./dependency.ts";
 export * from "./freshness.ts";
 export * from "./identity.ts";
+export * from "./keyring.ts";
 export * from "./listen.ts";
 export * from "./logger.ts";
 export * from "./metric-catalogue.ts";

@@ -1,22 +1,21 @@
 import { Pool, errors as undici } from "undici";
 import { createDependency, type Dependency } from "./dependency.ts";
-import { type Identity, identityHeader, signIdentity } from "./identity.ts";
+import { identityHeader } from "./identity.ts";
+import type { Identity, Keyring } from "./keyring.ts";
 import { metrics } from "./metrics.ts";
 import { HttpProblem, unavailable } from "./problem.ts";
 import { observePool } from "./store-metrics.ts";
 import { currentTraceparent, SpanKind, withSpan } from "./tracing.ts";
 
 export interface PeerOptions {
-  /** The name of this service: who signs as `{kind: "service"}`. */
-  caller: string;
+  /** Who signs, as `{kind: "service"}` where nobody else is named. */
+  keyring: Keyring;
   /** The name of the service called: the audience of the identity. */
   name: string;
   /** What its breaker and its metrics are called, where one service has several because their fates differ. Default: `name`. */
   as?: string;
   /** Base URL of its public port. */
   url: string;
-  /** INTERNAL_SECRET */
-  secret: string;
   /** Deadline of a call unless it says its own. Default 1200 ms. */
   timeoutMs?: number;
   /** Connections at most. Default 128. */
@@ -89,8 +88,8 @@ export function createPeer(options: PeerOptions): Peer {
   ): Promise<PeerAnswer<Buffer>> => {
     const headers: Record<string, string> = { ...request.headers };
     const identity =
-      request.identity === undefined ? ({ kind: "service", name: options.caller } as const) : request.identity;
-    if (identity) headers[identityHeader] = signIdentity(identity, { audience: options.name, secret: options.secret });
+      request.identity === undefined ? ({ kind: "service", name: options.keyring.service } as const) : request.identity;
+    if (identity) headers[identityHeader] = options.keyring.sign(identity, options.name);
     if (request.requestId) headers["x-request-id"] = request.requestId;
     const traceparent = request.traceparent ?? currentTraceparent();
     if (traceparent) headers.traceparent = traceparent;

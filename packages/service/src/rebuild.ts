@@ -1,6 +1,6 @@
 import type { RebuildState } from "@quartet/contracts";
 import type { Express } from "express";
-import { requireService } from "./identity.ts";
+import { onlyFor } from "./identity.ts";
 import { metrics } from "./metrics.ts";
 import { HttpProblem } from "./problem.ts";
 import { observeRebuild } from "./store-metrics.ts";
@@ -15,15 +15,13 @@ export interface Rebuilds {
 /** `POST` and `GET /internal/rebuild`: begins the rebuild of this service's store, and says how far it is. A second one at a time is a 409. */
 export function addRebuildRoutes(app: Express, store: RebuildState["store"], rebuilds: Rebuilds): void {
   observeRebuild(metrics, store, () => rebuilds.state());
-  app.post("/internal/rebuild", async (req, res) => {
-    requireService(req);
+  app.post("/internal/rebuild", onlyFor("gateway"), async (_req, res) => {
     if (!(await rebuilds.start())) {
       throw new HttpProblem(409, { slug: "rebuild-under-way", detail: `a rebuild of ${store} is under way` });
     }
     res.status(202).json({ store, ...(await rebuilds.state()) });
   });
-  app.get("/internal/rebuild", async (req, res) => {
-    requireService(req);
+  app.get("/internal/rebuild", onlyFor("gateway"), async (_req, res) => {
     res.json({ store, ...(await rebuilds.state()) });
   });
 }

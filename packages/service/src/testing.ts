@@ -1,10 +1,28 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Identity, identityHeader, signIdentity } from "./identity.ts";
+import { type Identities, type IdentityHolder, identityEnv, makeIdentities } from "@quartet/contracts";
+import { z } from "zod";
+import { identityConfig, parseConfig } from "./config.ts";
+import { identityHeader } from "./identity.ts";
+import { createKeyring, type Identity, type Keyring } from "./keyring.ts";
 
 /** For tests: a service as its own process, called as the gateway or another service would call it. */
-export const SECRET = "a-secret-of-this-test-and-of-no-other-thing";
+const identities = makeIdentities();
+
+/** A keyring of one of the services of the tests, with keys made for this run. */
+export function keyringOf(service: IdentityHolder, keys: Identities = identities): Keyring {
+  return createKeyring(service, parseConfig(z.object(identityConfig), identityEnv(keys, service)));
+}
+
+/** What a service is given of these keys, as its environment. */
+export const identityOfTests = (service: string) => identityEnv(identities, service as IdentityHolder);
+
+/** Signed by who may say so: a service speaks for itself, people and the operator are the gateway's to name. */
+export function signAs(identity: Identity, audience: string): string {
+  const signer = identity.kind === "service" ? identity.name : "gateway";
+  return keyringOf(signer as IdentityHolder).sign(identity, audience);
+}
 
 export interface Answer {
   status: number;
@@ -39,7 +57,7 @@ process.on("exit", () => {
 /** Starts `src/main.ts` on free ports and returns once it listens. */
 export async function startService(name: string, main: URL, env: Record<string, string>): Promise<ServiceProcess> {
   const child = spawn(process.execPath, [main.pathname], {
-    env: { PATH: process.env.PATH, PORT: "0", ADMIN_PORT: "0", INTERNAL_SECRET: SECRET, LOG_LEVEL: "debug", ...env },
+    env: { PATH: process.env.PATH, PORT: "0", ADMIN_PORT: "0", ...identityOfTests(name), LOG_LEVEL: "debug", ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   living.add(child);
@@ -83,7 +101,7 @@ export async function startService(name: string, main: URL, env: Record<string, 
       const response = await fetch(url + path, {
         method,
         headers: {
-          ...(as ? { [identityHeader]: signIdentity(as, { audience: name, secret: SECRET }) } : {}),
+          ...(as ? { [identityHeader]: signAs(as, name) } : {}),
           ...(body === undefined ? {} : { "content-type": "application/json" }),
           ...headers,
         },

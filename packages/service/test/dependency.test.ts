@@ -1,6 +1,5 @@
 import { createServer, type Server } from "node:http";
 import { type AddressInfo, createServer as createTcp } from "node:net";
-import { jwtVerify, SignJWT } from "jose";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { z } from "zod";
 import {
@@ -11,12 +10,10 @@ import {
   type HttpProblem,
   metrics,
   parseConfig,
-  signIdentity,
   superviseWorker,
-  verifyIdentity,
 } from "../src/index.ts";
+import { identityOfTests, keyringOf } from "../src/testing.ts";
 
-const secret = "a secret of thirty-two characters!";
 const cleanup: (() => unknown)[] = [];
 afterEach(async () => {
   for (const undo of cleanup.splice(0).reverse()) await undo();
@@ -80,10 +77,9 @@ describe("dependency", () => {
 describe("peer", () => {
   const peerOf = (port: number, timeoutMs = 300) => {
     const peer = createPeer({
-      caller: "gateway",
+      keyring: keyringOf("gateway"),
       name: "user",
       url: `http://127.0.0.1:${port}/base`,
-      secret,
       timeoutMs,
     });
     cleanup.push(() => peer.close());
@@ -94,7 +90,7 @@ describe("peer", () => {
     const server = createServer(async (req, res) => {
       let body = "";
       for await (const chunk of req) body += chunk;
-      const identity = verifyIdentity(String(req.headers["quartet-identity"]), { service: "user", secret });
+      const identity = keyringOf("user").verify(String(req.headers["quartet-identity"]));
       res.writeHead(418, { "content-type": "application/json" }).end(
         JSON.stringify({
           url: req.url,
@@ -183,20 +179,6 @@ describe("peer", () => {
   });
 });
 
-it("signs what another JWT library accepts, and accepts what it signs", async () => {
-  const key = new TextEncoder().encode(secret);
-  const ours = signIdentity({ kind: "user", userId: "u", sessionId: "s" }, { audience: "user", secret });
-  const { payload } = await jwtVerify(ours, key, { audience: "user", algorithms: ["HS256"] });
-  expect(payload).toMatchObject({ sub: "u", sid: "s", exp: (payload.iat ?? 0) + 30 });
-  const theirs = await new SignJWT({ role: "operator" })
-    .setProtectedHeader({ alg: "HS256", typ: "JWT" })
-    .setIssuedAt()
-    .setExpirationTime("30s")
-    .setAudience("user")
-    .sign(key);
-  expect(verifyIdentity(theirs, { service: "user", secret })).toEqual({ kind: "operator" });
-});
-
 describe("worker", () => {
   it("starts a crashed loop again, and stops", async () => {
     let runs = 0;
@@ -216,10 +198,11 @@ describe("worker", () => {
 
 it("a bad variable is named, its value is not shown", () => {
   const schema = z.object({ ...commonConfig(8081), POSTGRES_URL: z.string() });
-  expect(() => parseConfig(schema, { INTERNAL_SECRET: "short", PORT: "x", ROLE: "" })).toThrow(
-    /PORT: [^\n]*\nINTERNAL_SECRET: needs at least 32 characters\nPOSTGRES_URL is not set$/,
+  const keys = identityOfTests("user");
+  expect(() => parseConfig(schema, { ...keys, IDENTITY_KEYS: "short", PORT: "x", ROLE: "" })).toThrow(
+    /PORT: [^\n]*\nIDENTITY_KEYS: is not valid JSON\nPOSTGRES_URL is not set$/,
   );
-  expect(parseConfig(schema, { INTERNAL_SECRET: secret, POSTGRES_URL: "x" })).toMatchObject({
+  expect(parseConfig(schema, { ...keys, POSTGRES_URL: "x" })).toMatchObject({
     PORT: 8081,
     HOST: "127.0.0.1",
     ROLE: "all",

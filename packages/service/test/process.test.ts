@@ -4,6 +4,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 import { afterEach, expect, it, vi } from "vitest";
+import { identityOfTests } from "../src/testing.ts";
 
 const fixture = fileURLToPath(new URL("./process.fixture.ts", import.meta.url));
 let child: ChildProcess | undefined;
@@ -11,7 +12,7 @@ afterEach(() => void child?.kill("SIGKILL"));
 
 async function start(env: NodeJS.ProcessEnv = {}) {
   const process_ = spawn(process.execPath, [fixture], {
-    env: { PORT: "0", INTERNAL_SECRET: "x".repeat(32), ...env },
+    env: { PORT: "0", ...identityOfTests("user"), ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   child = process_;
@@ -81,9 +82,9 @@ it("an error that nobody caught ends the process, logged", async () => {
 });
 
 it("refuses to start on a bad variable, with one line that names it", async () => {
-  const { text, exit } = await start({ INTERNAL_SECRET: "short", PORT: "0" });
+  const { text, exit } = await start({ IDENTITY_KEYS: "short", PORT: "0" });
   expect(await exit).toBe(1);
-  expect(text()).toBe("configuration: INTERNAL_SECRET: needs at least 32 characters\n");
+  expect(text()).toBe("configuration: IDENTITY_KEYS: is not valid JSON\n");
 });
 
 it("loads the exporter when it is asked to, and still works when nobody listens there", async () => {

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import {
   countAudit,
   loadConfig,
+  loadKeyring,
   metrics,
   observeBroker,
   runProcess,
@@ -31,6 +32,7 @@ const SWEEP_EVERY_MS = 300_000;
 const LOOK_EVERY_MS = 30_000;
 
 const config = loadConfig(configSchema);
+const keyring = loadKeyring("analytics", config);
 const has = (role: "api" | "projector") => config.ROLE === "all" || config.ROLE === role;
 
 await runProcess({
@@ -113,7 +115,7 @@ await runProcess({
     const app = has("api")
       ? createApp({
           logger,
-          secret: config.INTERNAL_SECRET,
+          keyring,
           clickhouse,
           freshen: createFreshen({ clickhouse, reached: () => progress(broker), maxWaiting: config.MAX_WAITING }),
           publish: publisher.publish,

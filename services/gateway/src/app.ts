@@ -1,4 +1,4 @@
-import { createApi, finishApi, type Logger } from "@quartet/service";
+import { createApi, finishApi, type Keyring, type Logger } from "@quartet/service";
 import type { Express } from "express";
 import type { GatewayConfig } from "./config.ts";
 import { consoleGuard, withConsole } from "./console/guard.ts";
@@ -18,9 +18,10 @@ import { addStatus } from "./http/status.ts";
 /** The gateway as an express app, with the connections it holds. */
 export async function createGateway(
   config: GatewayConfig,
+  keyring: Keyring,
   logger: Logger,
 ): Promise<{ app: Express; endStreams: () => void; close: () => Promise<void> }> {
-  const peers = createPeers(config);
+  const peers = createPeers(config, keyring);
   const guard = consoleGuard(config);
   const authenticate = withConsole(authenticator(peers.session, config.QUARTET_OPERATOR_TOKEN), guard);
   const context = { peers, authenticate };

@@ -3,9 +3,9 @@ import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { fileURLToPath } from "node:url";
-import { verifyIdentity } from "@quartet/service";
+import type { Identity } from "@quartet/service";
+import { identityOfTests, keyringOf } from "@quartet/service/testing";
 
-export const secret = "a secret of thirty-two characters!";
 export const operatorToken = "operator-token-of-the-tests";
 export const ann = "019a0000-0000-7000-8000-00000000000a";
 export const bob = "019a0000-0000-7000-8000-00000000000b";
@@ -15,7 +15,7 @@ export interface Seen {
   url: string;
   headers: IncomingMessage["headers"];
   body: string;
-  identity: ReturnType<typeof verifyIdentity>;
+  identity: Identity | undefined;
 }
 type Handler = (seen: Seen, res: ServerResponse) => unknown;
 
@@ -55,7 +55,7 @@ export class Upstream {
         url: req.url!,
         headers: req.headers,
         body,
-        identity: verifyIdentity(token, { service: this.name, secret }),
+        identity: keyringOf(this.name as "user").verify(token),
       };
       this.seen.push(seen);
       const key = `${req.method} ${req.url!.split("?")[0]}`;
@@ -101,7 +101,7 @@ export async function startGateway(
   const child: ChildProcess = spawn(process.execPath, [main], {
     env: {
       PORT: "0",
-      INTERNAL_SECRET: secret,
+      ...identityOfTests("gateway"),
       QUARTET_OPERATOR_TOKEN: operatorToken,
       USER_URL: url(ports.user),
       SESSION_URL: url(ports.session),

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import {
   loadConfig,
+  loadKeyring,
   metrics,
   observeBroker,
   runProcess,
@@ -32,6 +33,7 @@ import { warmUp } from "./store/warmup.ts";
 const LOOK_EVERY_MS = 1000;
 
 const config = loadConfig(configSchema);
+const keyring = loadKeyring("search", config);
 const has = (role: "api" | "projector") => config.ROLE === "all" || config.ROLE === role;
 
 await runProcess({
@@ -138,7 +140,7 @@ await runProcess({
     const app = has("api")
       ? createApp(context, {
           logger,
-          secret: config.INTERNAL_SECRET,
+          keyring,
           rebuilds,
           progress: () => progress(broker),
           brokerAnswers: () => broker.answers(),

@@ -3,6 +3,7 @@ import {
   createDependency,
   createPeer,
   loadConfig,
+  loadKeyring,
   metrics,
   runProcess,
   shareActivity,
@@ -27,6 +28,7 @@ const SWEEP_BATCH = 500;
 const REPORT_EVERY_MS = 1000;
 
 const config = loadConfig(configSchema);
+const keyring = loadKeyring("session", config);
 const has = (role: "api" | "relay" | "projector") => config.ROLE === "all" || config.ROLE === role;
 
 await runProcess({
@@ -43,7 +45,7 @@ await runProcess({
     };
     const sessions = createSessions(front.run, limits);
     const profiles = createProfiles(front);
-    const user = createPeer({ caller: "session", name: "user", url: config.USER_URL, secret: config.INTERNAL_SECRET });
+    const user = createPeer({ name: "user", url: config.USER_URL, keyring });
 
     // The workers have a connection of their own: a long script of theirs may take more than a request has.
     const back = has("relay") || has("projector") ? connectRedis(config.REDIS_URL, 10_000, complain) : undefined;
@@ -127,7 +129,7 @@ await runProcess({
           profiles,
           rebuilds,
           user,
-          secret: config.INTERNAL_SECRET,
+          keyring,
           outbox: personsOutbox(front.redis, OUTBOX),
         })
       : undefined;

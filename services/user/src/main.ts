@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import {
   createPeer,
   loadConfig,
+  loadKeyring,
   metrics,
   runProcess,
   shareActivity,
@@ -27,6 +28,7 @@ import { reportWorker } from "./store/status.ts";
 import { Users } from "./store/users.ts";
 
 const config = loadConfig(configSchema);
+const keyring = loadKeyring("user", config);
 const has = (role: "api" | "relay") => config.ROLE === "all" || config.ROLE === role;
 
 await runProcess({
@@ -36,7 +38,7 @@ await runProcess({
     const db = new Database({ url: config.POSTGRES_URL, logger });
     const broker = connectBroker(config.NATS_URL, logger);
     const peer = (name: "session" | "analytics" | "search", url: string) =>
-      createPeer({ caller: "user", name, url, secret: config.INTERNAL_SECRET, connections: 16 });
+      createPeer({ name, url, keyring, connections: 16 });
     const peers = {
       session: peer("session", config.SESSION_URL),
       analytics: peer("analytics", config.ANALYTICS_URL),
@@ -148,7 +150,7 @@ await runProcess({
           db,
           users: new Users(db, appendEvents),
           passwords: new PasswordHasher(),
-          secret: config.INTERNAL_SECRET,
+          keyring,
           append: appendEvents,
           slot: SLOT,
           dead: { ...office, isMissing: (error) => error instanceof NoSuchLetter },

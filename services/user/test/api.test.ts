@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
-import { decodeToken } from "@quartet/contracts";
-import { signIdentity } from "@quartet/service";
+import { decodeToken, makeIdentities } from "@quartet/contracts";
+import { keyringOf, signAs } from "@quartet/service/testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Answer, asUser, eventually, operator, person, type UserProcess, World } from "./harness.ts";
 
@@ -204,9 +204,10 @@ describe("bad input", () => {
       expect((await call({})).status).toBe(401);
       expect((await call({ as: other })).status).toBe(403);
       expect((await call({ as: { kind: "service", name: "search" } })).status).toBe(403);
-      const forged = signIdentity(asUser(id), { audience: "user", secret: "x".repeat(40) });
-      const elsewhere = signIdentity(asUser(id), { audience: "search", secret: world.secret });
-      for (const token of [forged, elsewhere, "x"])
+      const forged = keyringOf("gateway", makeIdentities()).sign(asUser(id), "user");
+      const elsewhere = signAs(asUser(id), "search");
+      const presumed = keyringOf("session").sign(asUser(id), "user");
+      for (const token of [forged, elsewhere, presumed, "x"])
         expect((await call({ headers: { "quartet-identity": token } })).status).toBe(401);
     }
     expect(

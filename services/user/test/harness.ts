@@ -1,8 +1,9 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { fileURLToPath } from "node:url";
-import { createTestEngine, loadCredentials, type TestEngine } from "@quartet/engines";
-import { type Identity, signIdentity } from "@quartet/service";
+import { createTestEngine, type TestEngine } from "@quartet/engines";
+import type { Identity } from "@quartet/service";
+import { identityOfTests, signAs } from "@quartet/service/testing";
 import { connect, type NatsConnection, type StoredMsg } from "nats";
 import pg from "pg";
 import { Participant } from "./participants.ts";
@@ -54,24 +55,27 @@ process.on("exit", () => {
   for (const child of children) child.kill("SIGKILL");
 });
 
+const CALLERS: Record<string, string> = {
+  "/credentials/verify": "session",
+  "/repair": "user",
+  "/restored": "user",
+};
+
 /** One process of the service. */
 export class UserProcess {
   readonly url: string;
   readonly admin: string;
   readonly #child: ChildProcess;
-  readonly #secret: string;
   readonly #log: string[];
   readonly exited: Promise<number | NodeJS.Signals>;
 
   constructor(
     child: ChildProcess,
-    secret: string,
     log: string[],
     exited: Promise<number | NodeJS.Signals>,
     at: { url: string; admin: string },
   ) {
     this.#child = child;
-    this.#secret = secret;
     this.#log = log;
     this.exited = exited;
     this.url = at.url;
@@ -97,7 +101,7 @@ export class UserProcess {
     const res = await fetch(this.url + path, {
       method,
       headers: {
-        ...(identity ? { "quartet-identity": signIdentity(identity, { audience: "user", secret: this.#secret }) } : {}),
+        ...(identity ? { "quartet-identity": signAs(identity, "user") } : {}),
         ...(body === undefined ? {} : { "content-type": "application/json" }),
         ...options.headers,
       },
@@ -111,10 +115,10 @@ export class UserProcess {
     };
   }
 
-  /** A call of another service of ours. */
+  /** A call of the service that makes it. */
   internal(method: string, path: string, body?: unknown): Promise<Answer> {
     return this.call(method, `/internal${path}`, {
-      as: { kind: "service", name: "test" },
+      as: { kind: "service", name: CALLERS[path] ?? "gateway" },
       ...(body === undefined ? {} : { body }),
     });
   }
@@ -150,13 +154,10 @@ export class World {
   session!: Participant;
   search!: Participant;
   analytics!: Participant;
-  secret!: string;
   readonly #processes = new Set<UserProcess>();
 
   async start(options: { nats?: boolean } = {}): Promise<void> {
     this.postgres = await createTestEngine("postgres");
-    const { home } = this.postgres;
-    this.secret = loadCredentials(home).internalSecret;
     this.sql = new pg.Pool({ connectionString: this.postgres.urlFor("user"), max: 4, connectionTimeoutMillis: 5000 });
     this.sql.on("error", () => {});
     if (options.nats !== false) {
@@ -171,7 +172,7 @@ export class World {
       });
     }
     for (const name of ["session", "search", "analytics"] as const) {
-      this[name] = new Participant(name, this.secret);
+      this[name] = new Participant(name);
       await this[name].start();
     }
   }
@@ -192,7 +193,7 @@ export class World {
         PORT: "0",
         ADMIN_PORT: "0",
         NODE_OPTIONS: "--max-old-space-size=256",
-        INTERNAL_SECRET: this.secret,
+        ...identityOfTests("user"),
         POSTGRES_URL: this.postgres.urlFor("user"),
         NATS_URL: this.nats?.urlFor("user") ?? "nats://user:secret@127.0.0.1:1",
         SESSION_URL: this.session.url,
@@ -222,7 +223,7 @@ export class World {
         .find((l) => l.includes('"msg":"listening"'));
     });
     const { url, admin } = JSON.parse(line) as { url: string; admin: string };
-    const started = new UserProcess(child, this.secret, log, exited, { url, admin });
+    const started = new UserProcess(child, log, exited, { url, admin });
     this.#processes.add(started);
     void exited.then(() => this.#processes.delete(started));
     if (open) {

@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { auditBucket, BucketDigest } from "@quartet/contracts";
-import { verifyIdentity } from "@quartet/service";
+import { keyringOf } from "@quartet/service/testing";
 
 export type ParticipantName = "session" | "search" | "analytics";
 
@@ -20,12 +20,10 @@ export class Participant {
   asOf: () => string | null = () => new Date().toISOString();
   /** Its store is away: it cannot be compared. */
   away = false;
-  readonly #secret: string;
   readonly #server: Server;
 
-  constructor(name: ParticipantName, secret: string) {
+  constructor(name: ParticipantName) {
     this.name = name;
-    this.#secret = secret;
     this.#server = createServer((req, res) => void this.#answer(req, res).catch(() => res.destroy()));
   }
 
@@ -50,7 +48,7 @@ export class Participant {
     let text = "";
     for await (const chunk of req) text += chunk;
     const token = String(req.headers["quartet-identity"]);
-    const caller = verifyIdentity(token, { service: this.name, secret: this.#secret });
+    const caller = keyringOf(this.name).verify(token);
     if (caller?.kind !== "service" || caller.name !== "user") return send(401, {});
     const bucket = /^\/internal\/digests\/(\d+)$/.exec(req.url ?? "")?.[1];
     if (req.url === "/internal/erasures") {

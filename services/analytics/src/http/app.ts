@@ -1,4 +1,4 @@
-import { createApi, finishApi, identityMiddleware, type Logger } from "@quartet/service";
+import { createApi, finishApi, identityMiddleware, type Keyring, type Logger } from "@quartet/service";
 import type { Express } from "express";
 import { addAnalyticsRoutes } from "./analytics.ts";
 import { addInternalRoutes, type InternalOptions } from "./internal.ts";
@@ -7,13 +7,13 @@ import { addTrackRoute, type TrackOptions } from "./track.ts";
 const TRACK_BYTES = 1024 * 1024;
 
 /** The HTTP face of Analytics. */
-export function createApp(options: InternalOptions & TrackOptions & { logger: Logger; secret: string }): Express {
+export function createApp(options: InternalOptions & TrackOptions & { logger: Logger; keyring: Keyring }): Express {
   const app = createApi({
     name: "analytics",
     logger: options.logger,
     bodyLimitBytes: (_method, path) => (path === "/v1/track" ? TRACK_BYTES : 64 * 1024),
   });
-  app.use(identityMiddleware({ service: "analytics", secret: options.secret }));
+  app.use(identityMiddleware(options.keyring));
   addInternalRoutes(app, options);
   addTrackRoute(app, options);
   addAnalyticsRoutes(app, options);

@@ -4,10 +4,11 @@ import {
   addActivity,
   addRebuildRoutes,
   HttpProblem,
+  onlyFor,
+  onlyServices,
   parseBody,
   parseParams,
   type Rebuilds,
-  requireService,
 } from "@quartet/service";
 import type { Express } from "express";
 import { z } from "zod";
@@ -44,18 +45,15 @@ const erasure = z.strictObject({ userId: userIdField, version: z.number().int().
 /** The calls that only other services of ours make. */
 export function addInternalRoutes(app: Express, options: InternalOptions): void {
   const { clickhouse } = options;
-  app.use("/internal", (req, _res, next) => {
-    requireService(req);
-    next();
-  });
+  app.use("/internal", onlyServices);
 
-  app.get("/internal/activity/:userId", async (req, res) => {
+  app.get("/internal/activity/:userId", onlyFor("gateway"), async (req, res) => {
     const { userId } = parseParams(person, req);
     await options.freshen(req, res);
     res.json(await activity(clickhouse, userId));
   });
 
-  app.post("/internal/erasures", async (req, res) => {
+  app.post("/internal/erasures", onlyFor("user"), async (req, res) => {
     const { userId } = parseBody(erasure, req);
     await recordErasedNow(clickhouse, userId);
     // While the broker is away it cannot be known.
@@ -71,21 +69,21 @@ export function addInternalRoutes(app: Express, options: InternalOptions): void 
 
   addRebuildRoutes(app, "analytics", options.rebuilds);
 
-  app.post("/internal/audit", async (_req, res) => {
+  app.post("/internal/audit", onlyFor("gateway"), async (_req, res) => {
     const requested = new Date().toISOString();
     // It goes on after the answer; what it found is asked for.
     options.audit.round().catch(() => {});
     res.status(202).json({ requested: { analytics: requested } });
   });
 
-  app.get("/internal/audit", async (_req, res) => {
+  app.get("/internal/audit", onlyFor("gateway"), async (_req, res) => {
     const found = options.audit.last() ?? (await lastFinding(clickhouse));
     const audits = found ? [{ store: "analytics" as const, ...found, users: found.users.slice(0, 1000) }] : [];
     res.json({ audits } satisfies { audits: AuditFindingBody[] });
   });
 
   addActivity(app);
-  app.get("/internal/status", async (_req, res) => {
+  app.get("/internal/status", onlyFor("gateway", "analytics"), async (_req, res) => {
     const [store, up, progress, found] = await Promise.all([
       storeStatus(options),
       options.brokerAnswers(),

@@ -1,4 +1,4 @@
-import { createPeer, type Peer } from "@quartet/service";
+import { createPeer, type Keyring, type Peer } from "@quartet/service";
 import type { GatewayConfig } from "../config.ts";
 import type { Authenticate } from "./authenticate.ts";
 
@@ -17,9 +17,9 @@ export interface GatewayContext {
 export const budgetMs = 1800;
 
 /** One connection pool, deadline and breaker per service, and for what does not need the store of the others. */
-export function createPeers(config: GatewayConfig): Peers {
+export function createPeers(config: GatewayConfig, keyring: Keyring): Peers {
   const peer = (name: ServiceName, url: string, as: string = name): Peer =>
-    createPeer({ caller: "gateway", name, as, url, secret: config.INTERNAL_SECRET, timeoutMs: budgetMs });
+    createPeer({ keyring, name, as, url, timeoutMs: budgetMs });
   return {
     user: peer("user", config.USER_URL),
     session: peer("session", config.SESSION_URL),

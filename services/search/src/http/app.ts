@@ -1,4 +1,4 @@
-import { createApi, finishApi, identityMiddleware, type Logger } from "@quartet/service";
+import { createApi, finishApi, identityMiddleware, type Keyring, type Logger } from "@quartet/service";
 import type { Express } from "express";
 import type { SearchContext } from "./context.ts";
 import { addInternalRoutes, type InternalOptions } from "./internal.ts";
@@ -7,11 +7,11 @@ import { addSearchRoutes } from "./search.ts";
 /** The HTTP face of Search. */
 export function createApp(
   context: SearchContext,
-  options: InternalOptions & { logger: Logger; secret: string },
+  options: InternalOptions & { logger: Logger; keyring: Keyring },
 ): Express {
   const app = createApi({ name: "search", logger: options.logger });
-  app.use(identityMiddleware({ service: "search", secret: options.secret }));
+  app.use(identityMiddleware(options.keyring));
   addInternalRoutes(app, context, options);
-  addSearchRoutes(app, { ...context, secret: options.secret });
+  addSearchRoutes(app, { ...context, keyring: options.keyring });
   return finishApi(app);
 }

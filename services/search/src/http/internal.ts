@@ -5,12 +5,13 @@ import {
   badRequest,
   HttpProblem,
   notFound,
+  onlyFor,
+  onlyServices,
   parseBody,
   parseParams,
   parseQuery,
   type Rebuilds,
   remembered,
-  requireService,
 } from "@quartet/service";
 import type { Express } from "express";
 import { z } from "zod";
@@ -35,12 +36,9 @@ const SLOW_MS = 10_000;
 /** The calls that only other services of ours make. */
 export function addInternalRoutes(app: Express, context: SearchContext, options: InternalOptions): void {
   const { elasticsearch, client, names, digests, freshen } = context;
-  app.use("/internal", (req, _res, next) => {
-    requireService(req);
-    next();
-  });
+  app.use("/internal", onlyServices);
 
-  app.get("/internal/similar/:userId", async (req, res) => {
+  app.get("/internal/similar/:userId", onlyFor("gateway"), async (req, res) => {
     const { userId } = parseParams(person, req);
     const { limit } = parseQuery(similarParams, req);
     await freshen(req, res);
@@ -49,7 +47,7 @@ export function addInternalRoutes(app: Express, context: SearchContext, options:
     res.json({ similar: found });
   });
 
-  app.post("/internal/erasures", async (req, res) => {
+  app.post("/internal/erasures", onlyFor("user"), async (req, res) => {
     const { userId, version } = parseBody(erasure, req);
     const done = await elasticsearch.run(() => erase(client, names, userId, version));
     res.json({ state: done ? "complete" : "pending" });
@@ -61,12 +59,12 @@ export function addInternalRoutes(app: Express, context: SearchContext, options:
   });
 
   const allDigests = remembered(DIGEST_CACHE_MS, () => elasticsearch.run(() => digests.all(), { timeoutMs: WALK_MS }));
-  app.get("/internal/digests", async (req, res) => {
+  app.get("/internal/digests", onlyFor("user"), async (req, res) => {
     // An audit must not be answered with what was there before it began.
     res.json(await allDigests({ fresh: req.query.fresh === "true" }));
   });
 
-  app.get("/internal/digests/:bucket", async (req, res) => {
+  app.get("/internal/digests/:bucket", onlyFor("user"), async (req, res) => {
     const bucket = Number(req.params.bucket);
     if (!Number.isInteger(bucket) || bucket < 0 || bucket > 255) {
       throw badRequest({ path: "bucket", message: "must be 0 to 255" });
@@ -75,7 +73,7 @@ export function addInternalRoutes(app: Express, context: SearchContext, options:
   });
 
   addActivity(app);
-  app.get("/internal/status", async (_req, res) => {
+  app.get("/internal/status", onlyFor("gateway", "search"), async (_req, res) => {
     const [store, up, progress] = await Promise.all([
       storeStatus(context),
       options.brokerAnswers(),

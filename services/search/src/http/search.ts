@@ -1,5 +1,5 @@
 import { searchQuery, suggestQuery } from "@quartet/contracts";
-import { awaitFreshness, parseQuery, readFreshness, setAsOf } from "@quartet/service";
+import { awaitFreshness, type Keyring, parseQuery, readFreshness, setAsOf } from "@quartet/service";
 import type { Express } from "express";
 import { isSnapshotGone } from "../store/client.ts";
 import { firstPage, nextPage, type Page, snapshotSees, suggest } from "../store/search.ts";
@@ -7,9 +7,9 @@ import type { SearchContext } from "./context.ts";
 import { badCursor, createCursors } from "./cursor.ts";
 
 /** The public reads. They need no token: what they show, everybody may see. */
-export function addSearchRoutes(app: Express, context: SearchContext & { secret: string }): void {
+export function addSearchRoutes(app: Express, context: SearchContext & { keyring: Keyring }): void {
   const { elasticsearch, client, freshen } = context;
-  const cursors = createCursors(context.secret);
+  const cursors = createCursors(context.keyring.secrets("search cursors"));
 
   app.get("/v1/search", async (req, res) => {
     const query = parseQuery(searchQuery, req);

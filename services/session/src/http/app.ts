@@ -6,7 +6,7 @@ import { type SessionRoutes, sessionRoutes } from "./sessions.ts";
 /** The HTTP face of Session. */
 export function createApp(deps: SessionRoutes & InternalRoutes & { logger: Logger }): Express {
   const app = createApi({ name: "session", logger: deps.logger });
-  app.use(identityMiddleware({ service: "session", secret: deps.secret }));
+  app.use(identityMiddleware(deps.keyring));
   internalRoutes(app, deps);
   sessionRoutes(app, deps);
   return finishApi(app);

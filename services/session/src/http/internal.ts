@@ -5,12 +5,13 @@ import {
   awaitFreshness,
   badRequest,
   type Dependency,
+  onlyFor,
+  onlyServices,
   parseBody,
   parseParams,
   type Rebuilds,
   readFreshness,
   remembered,
-  requireService,
   setAsOf,
   unauthorized,
 } from "@quartet/service";
@@ -35,19 +36,16 @@ const DIGEST_CACHE_MS = 2000;
 
 /** The calls that only other services of ours make. */
 export function internalRoutes(app: Express, { redis, sessions, profiles, rebuilds, outbox }: InternalRoutes): void {
-  app.use("/internal", (req, _res, next) => {
-    requireService(req);
-    next();
-  });
+  app.use("/internal", onlyServices);
 
-  app.post("/internal/introspect", async (req, res) => {
+  app.post("/internal/introspect", onlyFor("gateway"), async (req, res) => {
     const { token } = parseBody(introspection, req);
     const found = await redis.run(() => sessions.introspect(token), { timeoutMs: 650 });
     if (!found) throw unauthorized("the token is not valid");
     res.json(found);
   });
 
-  app.get("/internal/presence/:userId", async (req, res) => {
+  app.get("/internal/presence/:userId", onlyFor("gateway"), async (req, res) => {
     const { userId } = parseParams(person, req);
     const { waitMs, token } = readFreshness(req);
     if (token) await awaitFreshness(res, { waitMs, check: () => redis.run(() => profiles.sees(token)) });
@@ -61,7 +59,7 @@ export function internalRoutes(app: Express, { redis, sessions, profiles, rebuil
     res.json({ activeSessions: living.length, lastSeenAt });
   });
 
-  app.post("/internal/erasures", async (req, res) => {
+  app.post("/internal/erasures", onlyFor("user"), async (req, res) => {
     const { userId, version } = parseBody(erasure, req);
     const left = await redis.run(() => profiles.erasure(userId, version));
     // They stay until Analytics has counted them: what the broker loses before that is sent again from here.
@@ -69,7 +67,7 @@ export function internalRoutes(app: Express, { redis, sessions, profiles, rebuil
     res.json({ state: complete ? "complete" : "pending" });
   });
 
-  app.delete("/internal/erasures/:userId/outbox", async (req, res) => {
+  app.delete("/internal/erasures/:userId/outbox", onlyFor("user"), async (req, res) => {
     const { userId } = parseParams(person, req);
     const pending = await redis.run(() => outbox.erase(userId));
     res.json({ state: pending === 0 ? "complete" : "pending" });
@@ -84,12 +82,12 @@ export function internalRoutes(app: Express, { redis, sessions, profiles, rebuil
     const asOf = (await redis.run(() => profiles.asOf())) ?? null;
     return { asOf, buckets: await redis.run(() => profiles.digests(), { timeoutMs: 30_000 }) };
   });
-  app.get("/internal/digests", async (req, res) => {
+  app.get("/internal/digests", onlyFor("user"), async (req, res) => {
     // An audit must not be answered with what was there before it began.
     res.json(await digests({ fresh: req.query.fresh === "true" }));
   });
 
-  app.get("/internal/digests/:bucket", async (req, res) => {
+  app.get("/internal/digests/:bucket", onlyFor("user"), async (req, res) => {
     const bucket = Number(req.params.bucket);
     if (!Number.isInteger(bucket) || bucket < 0 || bucket > 255) {
       throw badRequest({ path: "bucket", message: "must be 0 to 255" });
@@ -98,7 +96,7 @@ export function internalRoutes(app: Express, { redis, sessions, profiles, rebuil
   });
 
   addActivity(app);
-  app.get("/internal/status", async (_req, res) => {
+  app.get("/internal/status", onlyFor("gateway", "session"), async (_req, res) => {
     const unknown = { asOf: null, stalenessSeconds: null, lag: null, deadLetters: null };
     let status: ServiceStatus;
     try {

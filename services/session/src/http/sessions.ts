@@ -7,6 +7,7 @@ import {
   expectStatus,
   type HttpProblem,
   identityOf,
+  type Keyring,
   notFound,
   type Peer,
   parseBody,
@@ -27,7 +28,7 @@ export interface SessionRoutes {
   sessions: Sessions;
   profiles: Profiles;
   user: Peer;
-  secret: string;
+  keyring: Keyring;
 }
 
 /** A log-in waits for its turn, asks User, perhaps twice, and is still answered within the 1.8 s that the gateway has. */
@@ -41,7 +42,8 @@ function refused(): HttpProblem {
 }
 
 /** The public calls of Session. */
-export function sessionRoutes(app: Express, { redis, sessions, profiles, user, secret }: SessionRoutes): void {
+export function sessionRoutes(app: Express, { redis, sessions, profiles, user, keyring }: SessionRoutes): void {
+  const [secret] = keyring.secrets("login attempts");
   const attemptsKey = (login: string) =>
     `attempts:${createHmac("sha256", secret).update(`login:${login.toLowerCase()}`).digest("base64url")}`;
 

@@ -12,7 +12,7 @@ export function createApp(options: UserRoutesOptions & InternalRoutesOptions & {
     logger: options.logger,
     bodyLimitBytes: (_method, path) => (path.startsWith("/internal/import") ? IMPORT_BYTES : 64 * 1024),
   });
-  app.use(identityMiddleware({ service: "user", secret: options.secret }));
+  app.use(identityMiddleware(options.keyring));
   addInternalRoutes(app, options);
   addUserRoutes(app, options);
   return finishApi(app);

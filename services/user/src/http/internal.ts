@@ -5,9 +5,10 @@ import {
   currentTraceparent,
   HttpProblem,
   notFound,
+  onlyFor,
+  onlyServices,
   parseBody,
   parseQuery,
-  requireService,
   unauthorized,
 } from "@quartet/service";
 import type { Express, Request } from "express";
@@ -51,12 +52,9 @@ const page = z.object({
 /** The calls that only other services of ours make. */
 export function addInternalRoutes(app: Express, options: InternalRoutesOptions): void {
   const { db, users, passwords, append, dead, broker } = options;
-  app.use("/internal", (req, _res, next) => {
-    requireService(req);
-    next();
-  });
+  app.use("/internal", onlyServices);
 
-  app.post("/internal/credentials/verify", async (req, res) => {
+  app.post("/internal/credentials/verify", onlyFor("session"), async (req, res) => {
     const { login, password } = parseBody(credentials, req);
     const row = await users.findForLogin(login);
     if (!(await passwords.verify(row?.password_hash, password)) || !row) {
@@ -73,29 +71,29 @@ export function addInternalRoutes(app: Express, options: InternalRoutesOptions):
     });
   });
 
-  app.post("/internal/import", async (req, res) => {
+  app.post("/internal/import", onlyFor("gateway"), async (req, res) => {
     const { users: given } = parseBody(people, req);
     const result = await importUsers(db, append, given, currentTraceparent());
     res.json({ users: result.users, token: { a: { user: result.committedBefore.toISOString() } } });
   });
 
-  app.post("/internal/import/keys", async (req, res) => {
+  app.post("/internal/import/keys", onlyFor("gateway"), async (req, res) => {
     res.json({ ids: await findImported(db, parseBody(keys, req).keys) });
   });
 
-  app.post("/internal/repair", async (req, res) => {
+  app.post("/internal/repair", onlyFor("user"), async (req, res) => {
     res.json({ users: await repairUsers(db, append, parseBody(repairs, req).users) });
   });
 
-  app.get("/internal/audit", async (_req, res) => {
+  app.get("/internal/audit", onlyFor("gateway"), async (_req, res) => {
     res.json({ audits: await listAudits(db) });
   });
-  app.post("/internal/audit", async (_req, res) => {
+  app.post("/internal/audit", onlyFor("gateway"), async (_req, res) => {
     const at = (await requestAudit(db)).toISOString();
     res.status(202).json({ requested: Object.fromEntries(AUDITED_STORES.map((store) => [store, at])) });
   });
 
-  app.post("/internal/restored", async (_req, res) => {
+  app.post("/internal/restored", onlyFor("user"), async (_req, res) => {
     res.status(202).json({ epoch: await beginEpoch(db) });
   });
 
@@ -107,26 +105,26 @@ export function addInternalRoutes(app: Express, options: InternalRoutesOptions):
       throw error;
     }
   };
-  app.get("/internal/dead", async (req, res) => {
+  app.get("/internal/dead", onlyFor("gateway"), async (req, res) => {
     const { after, limit } = parseQuery(page, req);
     res.json(await dead.list(after, limit));
   });
-  app.get("/internal/dead/:seq", async (req, res) => {
+  app.get("/internal/dead/:seq", onlyFor("gateway"), async (req, res) => {
     const letter = await dead.get(sequence(req));
     if (!letter) throw notFound("there is no such dead letter");
     res.json(letter);
   });
-  app.post("/internal/dead/:seq/retry", async (req, res) => {
+  app.post("/internal/dead/:seq/retry", onlyFor("gateway"), async (req, res) => {
     await found(() => dead.retry(sequence(req)));
     res.status(202).end();
   });
-  app.delete("/internal/dead/:seq", async (req, res) => {
+  app.delete("/internal/dead/:seq", onlyFor("gateway"), async (req, res) => {
     await found(() => dead.drop(sequence(req)));
     res.status(204).end();
   });
 
   addActivity(app);
-  app.get("/internal/status", async (_req, res) => {
+  app.get("/internal/status", onlyFor("gateway", "user"), async (_req, res) => {
     const [store, up, streams] = await Promise.all([
       storeStatus(options),
       broker.answers(),

@@ -14,6 +14,7 @@ import {
   conflict,
   currentTraceparent,
   identityOf,
+  type Keyring,
   notFound,
   parseBody,
   parseParams,
@@ -35,8 +36,7 @@ export interface UserRoutesOptions {
   db: Database;
   users: Users;
   passwords: PasswordHasher;
-  /** INTERNAL_SECRET: keys the HMAC by which a repeated request is recognised. */
-  secret: string;
+  keyring: Keyring;
 }
 
 const idParams = z.object({ id: userIdField });
@@ -48,7 +48,7 @@ export function addUserRoutes(app: Express, options: UserRoutesOptions): void {
 
   app.post("/v1/users", async (req, res) => {
     const body = parseBody(signUpBody, req);
-    const claim = claimOf(req, body, options.secret);
+    const claim = claimOf(req, body, options.keyring.secrets("idempotency"));
     try {
       const earlier = claim && (await findAnswer(db, claim));
       if (earlier) return sendStored(res, earlier);
@@ -153,7 +153,7 @@ function sendStored(res: Response, answer: StoredAnswer): void {
 }
 
 /** The idempotency key of a request, scoped to its caller: one caller cannot see the answer to another. */
-function claimOf(req: Request, body: SignUpBody, secret: string): IdempotencyClaim | undefined {
+function claimOf(req: Request, body: SignUpBody, secrets: readonly Buffer[]): IdempotencyClaim | undefined {
   const key = req.headers["idempotency-key"];
   if (key === undefined) return undefined;
   if (typeof key !== "string" || !/^[\x21-\x7e]{1,255}$/.test(key)) {
@@ -161,8 +161,11 @@ function claimOf(req: Request, body: SignUpBody, secret: string): IdempotencyCla
   }
   const identity = identityOf(req);
   const caller = identity?.kind === "user" ? identity.userId : (identity?.kind ?? "anonymous");
-  const requestHmac = createHmac("sha256", secret).update("POST /v1/users\0").update(JSON.stringify(body)).digest();
-  return { scope: `POST /v1/users ${caller}`, key, requestHmac };
+  const text = JSON.stringify(body);
+  const requestHmacs = secrets.map((secret) =>
+    createHmac("sha256", secret).update("POST /v1/users\0").update(text).digest(),
+  );
+  return { scope: `POST /v1/users ${caller}`, key, requestHmacs };
 }
 
 function asProblem(error: unknown): unknown {

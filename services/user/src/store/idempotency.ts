@@ -3,11 +3,11 @@ import { type Database, type Queryable, Refusal } from "./database.ts";
 /** How long an answer is remembered. */
 export const ANSWER_HOURS = 24;
 
-/** A key that a caller chose for a request, and the request's HMAC to recognise it by. */
+/** A key that a caller chose for a request, and the request's HMACs to recognise it by: the first is written down, each is known again. */
 export interface IdempotencyClaim {
   scope: string;
   key: string;
-  requestHmac: Buffer;
+  requestHmacs: Buffer[];
 }
 
 /** An answer to be given again, word for word. */
@@ -44,7 +44,7 @@ export async function claimKey(
   const text = `INSERT INTO idempotency_keys (scope, key, request_hmac, user_id) VALUES ($1, $2, $3, $4)
     ON CONFLICT (scope, key) DO UPDATE SET request_hmac = excluded.request_hmac, user_id = excluded.user_id, answer = NULL, created_at = now()
       WHERE idempotency_keys.created_at < now() - make_interval(hours => ${ANSWER_HOURS})`;
-  const taken = await tx.query(text, [claim.scope, claim.key, claim.requestHmac, userId]);
+  const taken = await tx.query(text, [claim.scope, claim.key, claim.requestHmacs[0], userId]);
   if (taken.rowCount === 1) return undefined;
   const answer = await earlierAnswer(tx, claim);
   // The row went between the two statements (an erasure): as if the key had never been used, but for this request too late.
@@ -77,6 +77,7 @@ async function earlierAnswer(client: Queryable, claim: IdempotencyClaim): Promis
     WHERE scope = $1 AND key = $2 AND created_at >= now() - make_interval(hours => ${ANSWER_HOURS})`;
   const row = (await client.query<KeyRow>(text, [claim.scope, claim.key])).rows[0];
   if (!row) return undefined;
-  if (!row.request_hmac.equals(claim.requestHmac)) throw new KeyReusedError("the key was used for another request");
+  if (!claim.requestHmacs.some((hmac) => row.request_hmac.equals(hmac)))
+    throw new KeyReusedError("the key was used for another request");
   return row.answer ?? undefined;
 }
