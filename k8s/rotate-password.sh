@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# k8s/rotate-password.sh user|session|analytics|search|nats: gives the store a new password, and the processes that use it.
-#   NAMESPACE=quartet RELEASE=quartet
-# PostgreSQL and Redis go on working meanwhile; ClickHouse, Elasticsearch and NATS read their passwords when they start, and restart.
+# k8s/rotate-password.sh user|session|analytics|search|nats|operator|identity: gives the store, and the processes that use it, a new password; the operator a
+# new token; or every service a new key to sign with.
+#   NAMESPACE=quartet RELEASE=quartet [SERVICE=user, with identity: the key of this one alone]
+# PostgreSQL, Redis and the keys go on working meanwhile; ClickHouse, Elasticsearch and NATS read their passwords when they start, and restart.
 # For a chart that was installed alone, RELEASE is its release and RELEASE-<chart> becomes RELEASE where one name contains the other.
 set -euo pipefail
 NAMESPACE=${NAMESPACE:-quartet}
 RELEASE=${RELEASE:-quartet}
 part=${1:-}
-case "$part" in user | session | analytics | search | nats) ;; *) sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2 ;; esac
+case "$part" in user | session | analytics | search | nats | operator | identity) ;; *) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2 ;; esac
 case "$RELEASE" in *"$part"*) full=$RELEASE ;; *) full=$RELEASE-$part ;; esac
 k() { kubectl --namespace "$NAMESPACE" "$@"; }
 # Letters and digits, a letter first: nats-server would read one that begins with a digit as a number.
@@ -23,6 +24,40 @@ restart() {
   local each
   for each in $(k get "$@" -o name); do k rollout status "$each" --timeout=10m; done
 }
+if [ "$part" = operator ]; then
+  case "$RELEASE" in *gateway*) gateway=$RELEASE ;; *) gateway=$RELEASE-gateway ;; esac
+  put "$gateway-operator" "operator-token=$(fresh)$(fresh)"
+  restart deployment --selector "app.kubernetes.io/instance=$RELEASE,app.kubernetes.io/name=gateway"
+  echo "the operator has a new token, in the Secret $gateway-operator"
+  exit
+fi
+if [ "$part" = identity ]; then
+  services=${SERVICE:-user session analytics search gateway}
+  pod() { k get pods --selector "quartet/service" --field-selector status.phase=Running -o name | head -n 1; }
+  # The new key is known to all before it signs, and the old one until nobody carries its word any more. From stdin {"service", "own", "all"}; two patches, a line each.
+  step() {
+    k exec -i "$(pod)" -- node --input-type=module -e '
+      import { readFileSync } from "node:fs";
+      import { makeIdentityKey, publicPart } from "/app/packages/contracts/src/index.ts";
+      const { service, own, all } = JSON.parse(readFileSync(0, "utf8")), [first, second] = own.keys;
+      const keys = { introduce: () => [first, makeIdentityKey()], promote: () => [second, first], retire: () => [first] }[process.argv[1]]();
+      const file = (value) => ({ "keys.json": JSON.stringify(value) });
+      console.log(JSON.stringify({ stringData: file({ keys }) }));
+      console.log(JSON.stringify({ data: file({ ...all, [service]: { keys: keys.map(publicPart) } }) }));' "$1"
+  }
+  for name in introduce promote retire; do
+    for service in $services; do
+      own=$(k get secret "$RELEASE-identity-$service" -o 'jsonpath={.data.keys\.json}' | base64 -d)
+      all=$(k get configmap "$RELEASE-identity" -o 'jsonpath={.data.keys\.json}')
+      { read -r mine && read -r everybodys; } <<< "$(step "$name" <<< "{\"service\":\"$service\",\"own\":$own,\"all\":$all}")"
+      k patch secret "$RELEASE-identity-$service" --type=merge --patch-file=/dev/stdin <<< "$mine"
+      k patch configmap "$RELEASE-identity" --type=merge --patch-file=/dev/stdin <<< "$everybodys"
+    done
+    restart deployment --selector "app.kubernetes.io/instance=$RELEASE,app.kubernetes.io/name in (user, session, analytics, search, gateway)"
+  done
+  echo "new keys sign: $services"
+  exit
+fi
 secret=$full-store
 if [ "$part" = nats ]; then
   secret=$RELEASE-nats-auth

@@ -55,15 +55,24 @@ function wrong(objects: Obj[]): string[] {
   return found;
 }
 
+/** What the Jobs that make keys will have made. */
+function madeByJobs(objects: Obj[]): string[] {
+  const jobs = objects.filter((o) => o.kind === "Job").flatMap((o) => podOf(o)?.spec.containers[0].env ?? []);
+  const said = (name: string): string[] => jobs.filter((v: Obj) => v.name === name).map((v: Obj) => v.value);
+  const secrets = said("PRIVATE_SECRETS").flatMap((text) => Object.values<string>(JSON.parse(text)));
+  return [...secrets.map((name) => `Secret/${name}`), ...said("PUBLIC_CONFIG_MAP").map((name) => `ConfigMap/${name}`)];
+}
+
 /** What the pods of a release look for by name is there: Services, Secrets, ConfigMaps and claims. */
 function dangling(objects: Obj[]): string[] {
-  const has = new Set(unique(objects));
+  const has = new Set([...unique(objects), ...madeByJobs(objects), "ConfigMap/kube-root-ca.crt"]);
   const found: string[] = [];
   for (const { name, spec } of objects.flatMap((o) => podOf(o) ?? [])) {
     const need = (kind: string, of?: string) => of && !has.has(`${kind}/${of}`) && found.push(`${name}: ${kind} ${of}`);
     for (const c of [...(spec.initContainers ?? []), ...spec.containers])
       for (const v of c.env ?? []) {
         need("Secret", v.valueFrom?.secretKeyRef?.name);
+        need("ConfigMap", v.valueFrom?.configMapKeyRef?.name);
         const host = /^\w+:\/\/(?:[^@/]*@)?(?:[\w-]+\.)?([\w-]+)/.exec(v.value ?? "")?.[1];
         if (v.name.endsWith("_URL")) need("Service", host);
       }

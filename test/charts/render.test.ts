@@ -41,7 +41,9 @@ const validators: Record<string, ReturnType<typeof validator>> = {};
 
 /** Groups and versions that no supported Kubernetes is about to drop. */
 const CURRENT = new Set(
-  "v1 apps/v1 batch/v1 policy/v1 autoscaling/v2 networking.k8s.io/v1 monitoring.coreos.com/v1".split(" "),
+  "v1 apps/v1 batch/v1 policy/v1 rbac.authorization.k8s.io/v1 autoscaling/v2 networking.k8s.io/v1 monitoring.coreos.com/v1".split(
+    " ",
+  ),
 );
 
 const matches = (labels: Record<string, string> = {}, selector: Record<string, string> = {}) =>
@@ -174,10 +176,13 @@ test("the environment names Secrets and Services that the release has", () => {
   const objects = render("quartet");
   const names = (kind: string) => new Set(objects.filter((o) => o.kind === kind).map((o) => o.metadata.name));
   const [secrets, services] = [names("Secret"), names("Service")];
+  const job = objects.find((o) => o.kind === "Job" && o.metadata.name.startsWith("quartet-keys-"))!;
+  const said = podOf(job)!.spec.containers[0].env.find((v: Obj) => v.name === "PRIVATE_SECRETS").value;
+  const made = Object.values(JSON.parse(said));
   for (const { name, spec } of objects.flatMap((o) => podOf(o) ?? [])) {
     for (const variable of spec.containers.flatMap((c: Obj) => c.env ?? [])) {
       const secret = variable.valueFrom?.secretKeyRef?.name;
-      if (secret) expect(secrets, `${name} ${variable.name}`).toContain(secret);
+      if (secret) expect([...secrets, ...made], `${name} ${variable.name}`).toContain(secret);
       const host = /^\w+:\/\/(?:[^@/]*@)?([\w-]+)/.exec(variable.value ?? "")?.[1];
       if (host && variable.name.endsWith("_URL")) expect(services, `${name} ${variable.name}`).toContain(host);
     }
@@ -189,11 +194,15 @@ test("made Secrets are kept, and none is made where one is given", () => {
     expect(secret.metadata.annotations, secret.metadata.name).toMatchObject({ "helm.sh/resource-policy": "keep" });
   }
   for (const service of SERVICES) {
-    const given = render(service, [...external, "--set", "internal.existingSecret=shared,nats.existingSecret=broker"]);
-    expect(given.filter((o) => ["Secret", "StatefulSet"].includes(o.kind))).toEqual([]);
+    const given = render(service, [
+      ...external,
+      "--set",
+      "identity.existingSecret=own,identity.existingConfigMap=shared,nats.existingSecret=broker",
+    ]);
+    expect(given.filter((o) => ["Secret", "StatefulSet", "Role", "Job"].includes(o.kind))).toEqual([]);
     const [container] = podOf(given.find((o) => o.kind === "Deployment"))!.spec.containers;
     const used = container.env.flatMap((v: Obj) => v.valueFrom?.secretKeyRef?.name ?? []);
-    expect(new Set(used)).toEqual(new Set(["shared", "broker", "given"]));
+    expect(new Set(used)).toEqual(new Set(["own", "broker", "given"]));
     expect(container.env).toContainEqual({ name: "NODE_EXTRA_CA_CERTS", value: "/etc/quartet/ca/ca.crt" });
   }
 });
@@ -237,4 +246,36 @@ test.each([...SERVICES, "gateway", "nats", "quartet"])("helm lint finds nothing 
 
 testAlways("schemas and pages are what values.yaml says", () => {
   execFileSync(process.execPath, [join(charts, "generate.ts"), "--check"], { stdio: "pipe" });
+});
+
+test("identity: each process is given its own key and nobody else's, and a Job makes what is absent", () => {
+  const objects = render("quartet");
+  const uses = objects
+    .filter((o) => o.kind === "Deployment")
+    .map((o) => {
+      const env: Obj[] = podOf(o)!.spec.containers[0].env;
+      const service = podOf(o)!.labels["quartet/service"];
+      const secret = env.find((v) => v.name === "IDENTITY_KEYS")!.valueFrom.secretKeyRef;
+      const map = env.find((v) => v.name === "IDENTITY_PUBLIC_KEYS")!.valueFrom.configMapKeyRef;
+      return { service, secret: secret.name, map: map.name };
+    });
+  for (const { service, secret, map } of uses) {
+    expect([secret, map]).toEqual([`quartet-identity-${service}`, "quartet-identity"]);
+  }
+  expect(new Set(uses.map((u) => u.service))).toEqual(new Set(["user", "session", "analytics", "search", "gateway"]));
+  const role = objects.find((o) => o.kind === "Role" && o.metadata.name === "quartet-keys")!;
+  const named = role.rules
+    .filter((r: Obj) => r.resources.includes("secrets") && r.resourceNames)
+    .flatMap((r: Obj) => r.resourceNames);
+  expect(new Set(named)).toEqual(new Set(uses.map((u) => u.secret)));
+  // Alone, a chart makes its own key; those of one system meet in one ConfigMap.
+  for (const service of SERVICES) {
+    const alone = render(service, ["--set", "identity.system=shop"]);
+    const job = alone.find((o) => o.kind === "Job" && /-keys-/.test(o.metadata.name))!;
+    const env: Obj[] = podOf(job)!.spec.containers[0].env;
+    expect(JSON.parse(env.find((v) => v.name === "PRIVATE_SECRETS")!.value)).toEqual({
+      [service]: `shop-identity-${service}`,
+    });
+    expect(env.find((v) => v.name === "PUBLIC_CONFIG_MAP")!.value).toBe("shop-identity");
+  }
 });

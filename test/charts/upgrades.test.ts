@@ -55,7 +55,7 @@ test("the registry of all images is such a change too", () => {
   const after = render("quartet", [...BACKUPS, "--set", "global.imageRegistry=mirror.example.org"]);
   const jobs = (objects: Obj[]) =>
     objects.filter((o) => o.kind === "Job" && fixed(o) !== undefined).map((o) => o.metadata.name);
-  expect(jobs(after)).toHaveLength(2);
+  expect(jobs(after)).toHaveLength(3);
   expect(jobs(after).filter((name) => jobs(base).includes(name))).toEqual([]);
 });
 

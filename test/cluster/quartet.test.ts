@@ -256,6 +256,14 @@ describe("the light profile", () => {
     old.nats = (await get(["secret", "quartet-nats-auth"])).data.user;
     const env = { NAMESPACE, RELEASE: "quartet" };
     for (const part of STORES) await run("k8s/rotate-password.sh", [part], { env, timeoutMs: 240_000 });
+    const signing = async () => (await get(["secret", "quartet-identity-session"])).data["keys.json"];
+    const [key, token] = [await signing(), (await get(["secret", "quartet-gateway-operator"])).data["operator-token"]];
+    const meanwhile = await startLoad("new-keys");
+    await run("k8s/rotate-password.sh", ["identity"], { env: { ...env, SERVICE: "session" }, timeoutMs: 400_000 });
+    expectKept(await meanwhile.stop());
+    expect(await signing()).not.toBe(key);
+    await run("k8s/rotate-password.sh", ["operator"], { env, timeoutMs: 240_000 });
+    expect((await get(["secret", "quartet-gateway-operator"])).data["operator-token"]).not.toBe(token);
     const opens: Record<string, string> = {
       user: `import pg from "pg"; const c = new pg.Client({ connectionString: url(process.env.POSTGRES_URL) }); await c.connect(); await c.end();`,
       session: `import { Redis } from "ioredis"; const r = new Redis(url(process.env.REDIS_URL), { lazyConnect: true, retryStrategy: null }); await r.connect(); await r.ping();`,

@@ -105,9 +105,7 @@ spec:
       env:
         - { name: TARGET, value: "http://{{ include "common.fullname" .ctx }}:{{ (.ctx.Values.service).port | default 80 }}" }
         - { name: SERVICE, value: {{ .ctx.Chart.Name }} }
-        - name: INTERNAL_SECRET
-          valueFrom:
-            secretKeyRef: { name: {{ include "common.internalSecretName" .ctx }}, key: internal-secret }
+        {{- include "common.identityEnv" .ctx | nindent 8 }}
       resources:
         requests: { cpu: 50m, memory: 96Mi, ephemeral-storage: 32Mi }
         limits: { memory: 192Mi, ephemeral-storage: 128Mi }
@@ -122,8 +120,10 @@ spec:
 
 {{/* The test of a service that has a store. */}}
 {{- define "common.serviceTest" -}}
-import { signIdentity, identityHeader } from "/app/packages/service/src/index.ts";
-const { TARGET, SERVICE, INTERNAL_SECRET } = process.env;
+import { identityConfig, identityHeader, loadConfig, loadKeyring } from "/app/packages/service/src/index.ts";
+import { z } from "/app/node_modules/zod/index.js";
+const { TARGET, SERVICE } = process.env;
+const keyring = loadKeyring(SERVICE, loadConfig(z.object(identityConfig)));
 const get = (headers) => fetch(TARGET + "/internal/status", { headers, signal: AbortSignal.timeout(3000) });
 const deadline = Date.now() + 120_000;
 for (let last = "nothing asked yet"; ; await new Promise((r) => setTimeout(r, 1000))) {
@@ -131,8 +131,7 @@ for (let last = "nothing asked yet"; ; await new Promise((r) => setTimeout(r, 10
   try {
     const stranger = await get({});
     if (stranger.status < 401 || stranger.status > 404) throw new Error("a stranger got " + stranger.status);
-    const identity = signIdentity({ kind: "service", name: "user" }, { audience: SERVICE, secret: INTERNAL_SECRET });
-    const answer = await get({ [identityHeader]: identity });
+    const answer = await get({ [identityHeader]: keyring.sign({ kind: "service", name: SERVICE }, SERVICE) });
     const status = await answer.json();
     if (!answer.ok || !status.store?.up) throw new Error(answer.status + " " + JSON.stringify(status));
     console.log(SERVICE, "answers, its store is up, strangers are refused:", JSON.stringify(status.store));

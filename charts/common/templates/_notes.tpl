@@ -19,8 +19,8 @@ A backup is written by the schedule {{ .Values.backup.schedule | quote }}. Now, 
 {{- end }}
 {{- if not (include "common.umbrella" .) }}
 
-On its own it shares the key `internal-secret` of the Secret {{ include "common.internalSecretName" . }} with nobody: give every service of one
-system the same one by internal.existingSecret.
+On its own it knows its own key alone: give every chart of one system the same identity.system (see {{ include "common.identityPublicName" . }}), and
+restart those that were there before the last one came.
 {{- end }}
 
 `helm uninstall` leaves, on purpose: the Secrets made by this chart and every PersistentVolumeClaim (and the finished pods of `helm test`). To remove the data too:

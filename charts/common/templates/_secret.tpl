@@ -19,23 +19,6 @@ data:
   {{- end }}
 {{- end -}}
 
-{{/* Secret with the key `internal-secret`: given, the umbrella's, or the chart's own. */}}
-{{- define "common.internalSecretName" -}}
-{{- if .Values.internal.existingSecret -}}
-{{ .Values.internal.existingSecret }}
-{{- else if include "common.umbrella" . -}}
-{{ .Release.Name }}-internal
-{{- else -}}
-{{ include "common.fullname" . }}-internal
-{{- end -}}
-{{- end -}}
-
-{{- define "common.internalSecret" -}}
-{{- if not (or .Values.internal.existingSecret (include "common.umbrella" .)) -}}
-{{ include "common.secretOnce" (dict "ctx" . "name" (include "common.internalSecretName" .) "component" "app" "keys" (list "internal-secret") "length" 48) }}
-{{- end -}}
-{{- end -}}
-
 {{/* Secret with the NATS password of each service; empty where NATS asks for none. */}}
 {{- define "common.natsSecretName" -}}
 {{- if .Values.nats.existingSecret -}}

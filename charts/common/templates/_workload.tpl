@@ -26,9 +26,7 @@ The caller defines "<chart>.env" with the environment that is its own.
 {{- end }}
 - { name: LOG_LEVEL, value: {{ $v.logLevel }} }
 - { name: NODE_OPTIONS, value: "--max-old-space-size={{ int $v.heapMiB }}" }
-- name: INTERNAL_SECRET
-  valueFrom:
-    secretKeyRef: { name: {{ include "common.internalSecretName" $ctx }}, key: internal-secret }
+{{ include "common.identityEnv" $ctx }}
 {{- if hasKey $v "nats" }}
 {{- $at := printf "%s:%v" ($v.nats.host | default (include "common.hostOf" (dict "ctx" $ctx "chart" "nats"))) $v.nats.port }}
 {{- with include "common.natsSecretName" $ctx }}
