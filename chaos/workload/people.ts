@@ -102,7 +102,7 @@ export class Actions {
         body: {
           displayName: nameOf(person.handle, revision),
           bio: `${who} ${this.unique("n")}`,
-          ...(change.password ? { password: change.password } : {}),
+          ...(change.password ? { password: change.password, currentPassword: person.password } : {}),
         },
       },
       (a) => ({

@@ -57,7 +57,7 @@ describe("sessions", () => {
   it("a session that ends while its list waits is refused", async () => {
     const person = await signUp(client);
     const [here, there] = [await logIn(client, person), await logIn(client, person)];
-    const change = { password: "another long password" };
+    const change = { password: "another long password", currentPassword: person.password };
     const changed = await client.patch(`/v1/users/${person.id}`, change, { token: here.token });
     const list = (token: string) => client.get("/v1/sessions", { token, after: changed.token });
     const [kept, ended] = await Promise.all([list(here.token), list(there.token)]);
@@ -70,7 +70,7 @@ describe("sessions", () => {
     const [here, there] = [await logIn(client, person), await logIn(client, person)];
     const changed = await client.patch(
       `/v1/users/${person.id}`,
-      { password: "another long password" },
+      { password: "another long password", currentPassword: person.password },
       { token: here.token },
     );
     expect(changed.status).toBe(200);

@@ -8,6 +8,7 @@ export { fieldErrors, jsonBody, parseBody, parseParams, parseQuery, rawBody } fr
 export { canonicalAddress, clientHeader, clientOf } from "./client.ts";
 export * from "./config.ts";
 export * from "./dependency.ts";
+export { createFairQueue, type FairQueue, type FairQueueOptions, type Turn } from "./fair-queue.ts";
 export * from "./freshness.ts";
 export * from "./identity.ts";
 export * from "./keyring.ts";

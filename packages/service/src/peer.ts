@@ -1,5 +1,7 @@
+import type { Response } from "express";
 import { Pool, errors as undici } from "undici";
 import { createDependency, type Dependency } from "./dependency.ts";
+import { ClientGone } from "./freshness.ts";
 import { identityHeader } from "./identity.ts";
 import type { Identity, Keyring } from "./keyring.ts";
 import { metrics } from "./metrics.ts";
@@ -31,6 +33,8 @@ export interface PeerRequest {
   traceparent?: string | undefined;
   headers?: Record<string, string>;
   timeoutMs?: number;
+  /** Aborts when nobody waits for the answer any more (see `signalOf`): the call is cancelled, and rejects with ClientGone. */
+  signal?: AbortSignal;
   /** May be sent again when its connection breaks. Default: true for GET, HEAD, PUT, DELETE. */
   idempotent?: boolean;
 }
@@ -110,11 +114,14 @@ export function createPeer(options: PeerOptions): Peer {
       { "peer.service": options.name, "http.request.method": method },
       () =>
         dependency.run(
-          async (signal) => {
+          async (deadline) => {
+            const signal = request.signal ? AbortSignal.any([deadline, request.signal]) : deadline;
             for (let again = resends; ; again--) {
               try {
                 return await once(method, path, request, signal);
               } catch (error) {
+                // No fault of the peer: its breaker must not count it.
+                if (request.signal?.aborted && !deadline.aborted) throw new ClientGone();
                 const idempotent = request.idempotent ?? idempotentMethods.has(method);
                 const harmless = wasRefused(error) || (idempotent && wasReset(error));
                 if (again === 0 || signal.aborted || !harmless) throw error;
@@ -145,6 +152,14 @@ export function createPeer(options: PeerOptions): Peer {
       await pool.destroy();
     },
   };
+}
+
+/** A signal that aborts when the answer is closed: sent, or its client went away. */
+export function signalOf(res: Pick<Response, "closed" | "once">): AbortSignal {
+  const controller = new AbortController();
+  if (res.closed) controller.abort();
+  else res.once("close", () => controller.abort());
+  return controller.signal;
 }
 
 /**

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { decodeEvent, makeVersion, profileDigest, sessionProfileDigest, subjects } from "@quartet/contracts";
 import { headers } from "nats";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { eventually, type Json, operator, person, type UserProcess, World } from "./harness.ts";
+import { eventually, type Json, operator, PASSWORD, person, type UserProcess, World } from "./harness.ts";
 
 const world = new World();
 let user: UserProcess;
@@ -62,7 +62,8 @@ describe("what is told", () => {
   test("is every change: the newest state on USERS, each fact on FACTS, and no email nor password anywhere", async () => {
     const ann = person({ bio: "hello" });
     const { id } = await user.signUp(ann);
-    await user.call("PATCH", `/v1/users/${id}`, { as: id, body: { bio: "changed", password: "another password" } });
+    const change = { bio: "changed", password: "another password", currentPassword: PASSWORD };
+    expect((await user.call("PATCH", `/v1/users/${id}`, { as: id, body: change })).status).toBe(200);
     const last = await stateFrom(id, 2);
     expect(decodeEvent(JSON.stringify(last))).toMatchObject({
       type: "quartet.user.state.v1",

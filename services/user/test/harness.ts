@@ -38,12 +38,15 @@ export async function eventually<T>(
   }
 }
 
+/** Everybody's. */
+export const PASSWORD = "correct horse battery";
+
 /** The body of a sign-up that nobody has used yet. */
 export function person(fields: Record<string, unknown> = {}): Json {
   const tag = randomUUID().replaceAll("-", "").slice(0, 20);
   return {
     email: `${tag}@example.org`,
-    password: "correct horse battery",
+    password: PASSWORD,
     handle: `h_${tag}`,
     displayName: `Person ${tag.slice(0, 4)}`,
     ...fields,

@@ -16,6 +16,8 @@ export const patchUserBody = z
   .strictObject({
     email: f.email,
     password: f.password,
+    /** Needed with `password` and `email` by whoever is not the operator; the length is a log-in's. */
+    currentPassword: z.string().min(1, "must not be empty").max(1024, "must have at most 1024 characters"),
     handle: f.handle,
     displayName: f.displayName,
     bio: f.bio,
@@ -23,7 +25,10 @@ export const patchUserBody = z
     tags: f.tags,
   })
   .partial()
-  .refine((body) => Object.values(body).some((v) => v !== undefined), "at least one field is needed");
+  .refine(
+    ({ currentPassword: _, ...change }) => Object.values(change).some((v) => v !== undefined),
+    "at least one field to change is needed",
+  );
 export type PatchUserBody = z.infer<typeof patchUserBody>;
 
 /** A user as everybody sees it; `email` only with the user's own or the operator's token. */

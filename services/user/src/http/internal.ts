@@ -2,6 +2,7 @@ import { importedUser, type ServiceStatus, userIdField } from "@quartet/contract
 import {
   addActivity,
   badRequest,
+  clientOf,
   currentTraceparent,
   HttpProblem,
   notFound,
@@ -57,7 +58,8 @@ export function addInternalRoutes(app: Express, options: InternalRoutesOptions):
   app.post("/internal/credentials/verify", onlyFor("session"), async (req, res) => {
     const { login, password } = parseBody(credentials, req);
     const row = await users.findForLogin(login);
-    if (!(await passwords.verify(row?.password_hash, password)) || !row) {
+    const turn = { client: clientOf(req), res };
+    if (!(await passwords.verify(row?.password_hash, password, turn)) || !row) {
       throw unauthorized("the login or the password is wrong");
     }
     res.json({

@@ -1,79 +1,54 @@
-import { cpus } from "node:os";
+import { availableParallelism } from "node:os";
 import { hash, verify } from "@node-rs/argon2";
-import { type HttpProblem, metrics, unavailable } from "@quartet/service";
+import { createFairQueue, type FairQueue, metrics, type Turn } from "@quartet/service";
 
 /** argon2id (2 is its number in the library's enum), 19 MiB, two passes, one lane: the first choice of OWASP's password storage page. */
 const PARAMETERS = { algorithm: 2, memoryCost: 19_456, timeCost: 2, parallelism: 1 } as const;
 
 export interface HasherOptions {
-  /** Hashes computed at once. Default: the number of processors, at most 4 (libuv's threads). */
+  /** Hashes computed at once. Default: one fewer than the processors, so that all else has one left; at least 1, at most 4 (libuv's threads). */
   concurrency?: number;
-  /** Hashes that may wait; more are turned away with 503. Default 64. */
-  queue?: number;
-  /** Longest wait in the queue. Default 700 ms. */
+  /** Hashes of one client that may wait; more are turned away with 429. Default 32. */
+  perClient?: number;
+  /** Hashes that may wait in all; beyond it the newest of the client with the most is turned away with 503. Default 128. */
+  total?: number;
+  /** Longest wait in the queue. Default 1200 ms: within the 1.8 s that the gateway has. */
   waitMs?: number;
 }
 
-/** Password hashing with a bounded queue: each costs about 15 ms of a processor, so a flood of sign-ups and logins must not become a flood of waiting. */
+/**
+ * Password hashing in a bounded queue that is fair by client: each costs about 15 ms of a processor, so a flood of sign-ups and logins must not become
+ * a flood of waiting, and one client's must not become everybody's.
+ */
 export class PasswordHasher {
-  readonly #free: { slots: number };
-  readonly #waiting: (() => void)[] = [];
-  readonly #queue: number;
-  readonly #waitMs: number;
+  readonly #queue: FairQueue;
   readonly #decoy: Promise<string>;
 
   constructor(options: HasherOptions = {}) {
-    this.#free = { slots: options.concurrency ?? Math.min(4, cpus().length) };
-    this.#queue = options.queue ?? 64;
-    this.#waitMs = options.waitMs ?? 700;
+    const queue = createFairQueue({
+      name: "password hashing",
+      slots: options.concurrency ?? Math.min(4, Math.max(1, availableParallelism() - 1)),
+      perClient: options.perClient ?? 32,
+      total: options.total ?? 128,
+      waitMs: options.waitMs ?? 1200,
+    });
+    this.#queue = queue;
     this.#decoy = hash("a password that nobody has", PARAMETERS);
-    const waiting = this.#waiting;
-    metrics.gauge("quartet_password_queue", (gauge) => gauge.set(waiting.length));
+    metrics.gauge("quartet_password_queue", (gauge) => gauge.set(queue.waiting));
   }
 
-  /** Throws `unavailable` if too many wait. */
-  hash(password: string): Promise<string> {
-    return this.#inTurn(() => hash(password, PARAMETERS));
+  /** Throws 429 or 503 if too many wait, ClientGone if nobody does any more. */
+  hash(password: string, turn: Turn): Promise<string> {
+    return this.#queue.run(turn, () => hash(password, PARAMETERS));
   }
 
   /**
    * Whether the password is the one of the hash. Without a hash (no such user, or one without a password) the same work is done in vain, so that
-   * time does not tell which it was.
+   * time does not tell which it was. Throws as `hash` does.
    */
-  async verify(passwordHash: string | null | undefined, password: string): Promise<boolean> {
+  async verify(passwordHash: string | null | undefined, password: string, turn: Turn): Promise<boolean> {
     const against = passwordHash ?? (await this.#decoy);
-    const right = await this.#inTurn(() => verify(against, password).catch(() => false));
+    const right = await this.#queue.run(turn, () => verify(against, password).catch(() => false));
     return right && passwordHash != null;
   }
-
-  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#free.slots > 0) this.#free.slots--;
-    else await this.#turn();
-    try {
-      return await work();
-    } finally {
-      const next = this.#waiting.shift();
-      if (next) next();
-      else this.#free.slots++;
-    }
-  }
-
-  #turn(): Promise<void> {
-    if (this.#waiting.length >= this.#queue) throw busy();
-    return new Promise((resolve, reject) => {
-      const start = (): void => {
-        clearTimeout(timer);
-        resolve();
-      };
-      const timer = setTimeout(() => {
-        this.#waiting.splice(this.#waiting.indexOf(start), 1);
-        reject(busy());
-      }, this.#waitMs);
-      this.#waiting.push(start);
-    });
-  }
-}
-
-function busy(): HttpProblem {
-  return unavailable("password hashing", 1);
 }

@@ -11,8 +11,10 @@ import {
 } from "@quartet/contracts";
 import {
   badRequest,
+  clientOf,
   conflict,
   currentTraceparent,
+  HttpProblem,
   identityOf,
   type Keyring,
   notFound,
@@ -31,6 +33,7 @@ import { type UserRow, versionOf } from "../store/rows.ts";
 import { TakenError, type Users } from "../store/users.ts";
 import type { PasswordHasher } from "./passwords.ts";
 import { etagOf, ifMatch, isKnown } from "./preconditions.ts";
+import { Tries } from "./tries.ts";
 
 export interface UserRoutesOptions {
   db: Database;
@@ -40,11 +43,18 @@ export interface UserRoutesOptions {
 }
 
 const idParams = z.object({ id: userIdField });
+const notProven = (message: string) =>
+  new HttpProblem(403, {
+    detail: `currentPassword: ${message}`,
+    errors: [{ path: "currentPassword", message }],
+  });
 const noSuchUser = () => notFound("there is no such user");
 
 /** The public calls on users and erasures. */
 export function addUserRoutes(app: Express, options: UserRoutesOptions): void {
   const { db, users, passwords } = options;
+  /** Wrong current passwords, by the session that sent them: its owner's other sessions are not held up. */
+  const proofs = new Tries();
 
   app.post("/v1/users", async (req, res) => {
     const body = parseBody(signUpBody, req);
@@ -53,7 +63,7 @@ export function addUserRoutes(app: Express, options: UserRoutesOptions): void {
       const earlier = claim && (await findAnswer(db, claim));
       if (earlier) return sendStored(res, earlier);
       const { password, ...profile } = body;
-      const passwordHash = await passwords.hash(password);
+      const passwordHash = await passwords.hash(password, { client: clientOf(req), res });
       const traceparent = currentTraceparent();
       const result = await users.create({ ...profile, passwordHash }, { traceparent, claim, answer: createdAnswer });
       sendStored(res, result.kind === "created" ? createdAnswer(result.row) : result.answer);
@@ -78,18 +88,39 @@ export function addUserRoutes(app: Express, options: UserRoutesOptions): void {
   app.patch("/v1/users/:id", async (req, res) => {
     const { id } = parseParams(idParams, req);
     const identity = requireSelfOrOperator(req, id);
-    const { password, ...change } = parseBody(patchUserBody, req);
+    const { password, currentPassword, ...change } = parseBody(patchUserBody, req);
     const accepts = ifMatch(req);
     try {
-      // Only a hash that will be stored is worth its time.
-      const current = password === undefined ? undefined : await users.find(id);
-      if (password !== undefined && !current) throw noSuchUser();
-      if (current && !accepts(current.revision)) throw preconditionFailed();
-      const passwordHash = password === undefined ? {} : { passwordHash: await passwords.hash(password) };
+      const turn = { client: clientOf(req), res };
+      let credentialEpoch: number | undefined;
+      if (password !== undefined || change.email !== undefined) {
+        // Only a change that would be made is worth the time of a hash.
+        const current = await users.findCredentials(id);
+        if (!current) throw noSuchUser();
+        if (!accepts(current.revision)) throw preconditionFailed();
+        if (identity.kind === "user") {
+          // A stolen token is not the account. Before anything that tells whether an email is taken.
+          if (currentPassword === undefined) throw notProven("is needed to change the password or the email");
+          const check = () => passwords.verify(current.password_hash, currentPassword, turn);
+          if (!(await proofs.try(identity.sessionId, check))) throw notProven("is not the password of this user");
+          credentialEpoch = current.credential_epoch;
+        }
+      }
+      const passwordHash = password === undefined ? {} : { passwordHash: await passwords.hash(password, turn) };
       const keptSessionId = identity.kind === "user" ? identity.sessionId : null;
       const traceparent = currentTraceparent();
-      const result = await users.patch(id, { ...change, ...passwordHash }, { accepts, keptSessionId, traceparent });
+      const result = await users.patch(
+        id,
+        { ...change, ...passwordHash },
+        {
+          accepts,
+          credentialEpoch,
+          keptSessionId,
+          traceparent,
+        },
+      );
       if (result.kind === "missing") throw noSuchUser();
+      if (result.kind === "outdated") throw notProven("is not the password of this user any more");
       if (result.kind === "stale") throw preconditionFailed();
       res.setHeader("ETag", etagOf(result.row.revision));
       res.setHeader("Vary", "Authorization");

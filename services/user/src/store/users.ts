@@ -24,11 +24,15 @@ export interface NewUser {
   passwordHash: string;
 }
 
-/** The fields of a change; `passwordHash` stands for `password`. */
-export type UserChange = Omit<PatchUserBody, "password"> & { passwordHash?: string };
+/** The fields of a change; `passwordHash` stands for `password`, and who may make it was seen to before. */
+export type UserChange = Omit<PatchUserBody, "password" | "currentPassword"> & { passwordHash?: string };
 
 export type Created = { kind: "created"; row: UserRow } | { kind: "repeated"; answer: StoredAnswer };
-export type Patched = { kind: "patched"; row: UserRow } | { kind: "missing" } | { kind: "stale"; revision: number };
+export type Patched =
+  | { kind: "patched"; row: UserRow }
+  | { kind: "missing" }
+  | { kind: "outdated" }
+  | { kind: "stale"; revision: number };
 export type Erased = { kind: "erased"; erasureId: string; version: number } | { kind: "missing" };
 
 /** What a login needs to know of a user. */
@@ -51,6 +55,14 @@ export class Users {
     return this.#db.run(async (client) => {
       const text = `SELECT ${USER_COLUMNS} FROM users WHERE id = $1`;
       return (await client.query<UserRow>({ name: "user-by-id", text, values: [id] })).rows[0];
+    });
+  }
+
+  /** The row with what its password is checked against. */
+  findCredentials(id: string): Promise<CredentialRow | undefined> {
+    return this.#db.run(async (client) => {
+      const text = `SELECT ${USER_COLUMNS}, password_hash FROM users WHERE id = $1`;
+      return (await client.query<CredentialRow>({ name: "credentials-by-id", text, values: [id] })).rows[0];
     });
   }
 
@@ -97,13 +109,19 @@ export class Users {
   }
 
   /**
-   * Changes a user. `accepts` decides by the current revision whether the change still applies (If-Match). A changed password ends all
-   * sessions but `keptSessionId`. Throws TakenError.
+   * Changes a user. `accepts` decides by the current revision whether the change still applies (If-Match), `credentialEpoch` is the
+   * one of the password that was checked for it: another one now is `outdated`. A changed password ends all sessions but `keptSessionId`.
+   * Throws TakenError.
    */
   async patch(
     id: string,
     change: UserChange,
-    options: { accepts: (revision: number) => boolean; keptSessionId: string | null; traceparent?: string | undefined },
+    options: {
+      accepts: (revision: number) => boolean;
+      credentialEpoch?: number | undefined;
+      keptSessionId: string | null;
+      traceparent?: string | undefined;
+    },
   ): Promise<Patched> {
     const assignments: string[] = [];
     const values: unknown[] = [id];
@@ -128,10 +146,14 @@ export class Users {
       WHERE id = $1 RETURNING ${USER_COLUMNS}`;
     try {
       return await this.#db.transaction(async (tx): Promise<Patched> => {
-        const text = "SELECT revision FROM users WHERE id = $1 FOR UPDATE";
-        const locked = (await tx.query<{ revision: number }>({ name: "user-lock", text, values: [id] })).rows[0];
+        const text = "SELECT revision, credential_epoch FROM users WHERE id = $1 FOR UPDATE";
+        const locked = (
+          await tx.query<Pick<UserRow, "revision" | "credential_epoch">>({ name: "user-lock", text, values: [id] })
+        ).rows[0];
         if (!locked) return { kind: "missing" };
         if (!options.accepts(locked.revision)) return { kind: "stale", revision: locked.revision };
+        if ((options.credentialEpoch ?? locked.credential_epoch) !== locked.credential_epoch)
+          return { kind: "outdated" };
         const row = (await tx.query<UserRow>(update, values)).rows[0]!;
         await this.#append(tx, changeEvents(row, "updated", fields, options.traceparent));
         return { kind: "patched", row };
