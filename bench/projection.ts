@@ -159,7 +159,12 @@ async function benchSession(states: Outgoing[], part: Part) {
 async function benchAnalytics(facts: Outgoing[], part: Part) {
   const engine = await createTestEngine("clickhouse");
   const url = engine.urlFor("analytics");
-  const store = createClickHouse({ url, timeoutMs: 10_000, concurrency: 1, maxMemoryBytes: 512 * 1024 * 1024 });
+  const store = createClickHouse({
+    url,
+    timeoutMs: 10_000,
+    lanes: { small: 1, heavy: 1 },
+    maxMemoryBytes: 512 * 1024 * 1024,
+  });
   try {
     await migrate(store);
     await store.execute("CREATE TABLE IF NOT EXISTS raw_facts AS facts");

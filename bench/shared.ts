@@ -184,7 +184,7 @@ export async function benchShared(options: Options): Promise<SharedBench> {
     const clickhouse = createClickHouse({
       url: clickhouseEngine.urlFor("analytics"),
       timeoutMs: 30_000,
-      concurrency: 1,
+      lanes: { small: 1, heavy: 1 },
       maxMemoryBytes: 512 * 1024 * 1024,
     });
     closing.push(() => clickhouse.close());
@@ -273,7 +273,7 @@ export async function benchShared(options: Options): Promise<SharedBench> {
       await ask(
         { question: "How many different people were active on each of 28 days?", store: "ClickHouse" },
         rare,
-        () => activeUsers(clickhouse, "day", range),
+        () => activeUsers(clickhouse.questionsOf({ client: "bench" }), "day", range),
         () =>
           db.query(
             "SELECT date_trunc('day', occurred_at) AS day, count(DISTINCT user_id) FROM events WHERE occurred_at >= to_timestamp($1) AND occurred_at < to_timestamp($2) AND user_id IS NOT NULL GROUP BY day ORDER BY day",
@@ -283,7 +283,7 @@ export async function benchShared(options: Options): Promise<SharedBench> {
       await ask(
         { question: "How many went from visit to purchase in four steps within a week?", store: "ClickHouse" },
         rare,
-        () => funnel(clickhouse, steps, WITHIN_MS / 1000, range),
+        () => funnel(clickhouse.questionsOf({ client: "bench" }), steps, WITHIN_MS / 1000, range),
         () =>
           db.query(
             `WITH e AS MATERIALIZED (SELECT user_id, name, occurred_at FROM events WHERE name = ANY($1) AND user_id IS NOT NULL AND occurred_at >= to_timestamp($2) AND occurred_at < to_timestamp($3)),

@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import {
-  countAudit,
   loadConfig,
   loadKeyring,
   metrics,
@@ -42,7 +41,7 @@ await runProcess({
     const clickhouse = createClickHouse({
       url: config.CLICKHOUSE_URL,
       timeoutMs: 1500,
-      concurrency: config.QUERY_CONCURRENCY,
+      lanes: { small: config.QUERY_CONCURRENCY, heavy: config.HEAVY_QUERY_CONCURRENCY },
       maxMemoryBytes: config.QUERY_MEMORY_MIB * 1024 * 1024,
     });
     const broker = connectBroker(config.NATS_URL, logger);
@@ -78,10 +77,7 @@ await runProcess({
       }
     });
 
-    const audit = createFactAudit(clickhouse, broker, {
-      logger,
-      onFinding: (finding) => countAudit(metrics, "analytics", finding),
-    });
+    const audit = createFactAudit(clickhouse, broker, { logger });
     const store: FactStore = {
       async insert(facts) {
         // Both, from the moment there are two: see followRebuilds.

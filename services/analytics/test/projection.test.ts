@@ -107,7 +107,8 @@ async function emptyStore() {
   const admin = createClient({ url: engine.url });
   await admin.command({ query: `CREATE DATABASE ${database}` });
   const url = engine.urlFor("analytics").replace(/\/analytics$/, `/${database}`);
-  const open = () => createClickHouse({ url, timeoutMs: 10_000, concurrency: 4, maxMemoryBytes: 256 * 1024 * 1024 });
+  const open = () =>
+    createClickHouse({ url, timeoutMs: 10_000, lanes: { small: 4, heavy: 1 }, maxMemoryBytes: 256 * 1024 * 1024 });
   let clickhouse = open();
   await migrate(clickhouse);
   return {

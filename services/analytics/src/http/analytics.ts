@@ -1,8 +1,8 @@
 import * as contracts from "@quartet/contracts";
-import { parseQuery, requireOperator } from "@quartet/service";
-import type { Express } from "express";
+import { clientOf, parseQuery, requireOperator } from "@quartet/service";
+import type { Express, Request, Response } from "express";
 import type { z } from "zod";
-import type { ClickHouse } from "../store/client.ts";
+import type { ClickHouse, Questions } from "../store/client.ts";
 import * as queries from "../store/queries.ts";
 import type { Freshen } from "./freshness.ts";
 import { rangeOf } from "./range.ts";
@@ -16,7 +16,7 @@ export function addAnalyticsRoutes(
   const answer = <S extends z.ZodType>(
     name: string,
     schema: S,
-    prepare: (query: z.output<S>) => () => Promise<object>,
+    prepare: (query: z.output<S>) => (questions: Questions) => Promise<object>,
     { rawValues = false } = {},
   ) =>
     app.get(`/v1/analytics/${name}`, async (req, res) => {
@@ -24,40 +24,48 @@ export function addAnalyticsRoutes(
       const run = prepare(parseQuery(schema, req));
       await freshen(req, res);
       res.setHeader("Cache-Control", "no-store");
-      res.json(await run());
+      res.json(await run(questionsFor(clickhouse, req, res)));
     });
 
   answer("signups", contracts.signupsQuery, (q) => {
     const range = rangeOf(q, q.interval);
-    return () => queries.signups(clickhouse, q.interval, range);
+    return (questions) => queries.signups(questions, q.interval, range);
   });
   answer("events", contracts.eventsQuery, (q) => {
     const range = rangeOf(q, q.interval);
-    return () => queries.events(clickhouse, q.name, q.interval, range);
+    return (questions) => queries.events(questions, q.name, q.interval, range);
   });
   answer("active-users", contracts.activeUsersQuery, (q) => {
     const range = rangeOf(q, q.interval);
-    return () => queries.activeUsers(clickhouse, q.interval, range);
+    return (questions) => queries.activeUsers(questions, q.interval, range);
   });
   answer("sessions", contracts.sessionsQuery, (q) => {
     const range = rangeOf(q);
-    return () => queries.sessions(clickhouse, range);
+    return (questions) => queries.sessions(questions, range);
   });
   answer("retention", contracts.retentionQuery, (q) => {
     const range = rangeOf(q, q.cohort);
-    return () => queries.retention(clickhouse, q.cohort, q.periods, range);
+    return (questions) => queries.retention(questions, q.cohort, q.periods, range);
   });
   answer("funnel", contracts.funnelQuery, (q) => {
     const range = rangeOf(q);
-    return () => queries.funnel(clickhouse, q.steps, q.within, range);
+    return (questions) => queries.funnel(questions, q.steps, q.within, range);
   });
   answer(
     "top",
     contracts.topQuery,
     (q) => {
       const range = rangeOf(q);
-      return () => queries.top(clickhouse, q.name, q.property, q.limit, range);
+      return (questions) => queries.top(questions, q.name, q.property, q.limit, range);
     },
     { rawValues: true },
   );
+}
+
+/** The questions of a request: the turns are its client's, and when that goes away they end. */
+export function questionsFor(clickhouse: ClickHouse, req: Request, res: Response): Questions {
+  const gone = new AbortController();
+  if (res.closed) gone.abort();
+  else res.once("close", () => gone.abort());
+  return clickhouse.questionsOf({ client: clientOf(req), gone: gone.signal });
 }

@@ -9,6 +9,7 @@ import {
   parseBody,
   parseParams,
   type Rebuilds,
+  remembered,
 } from "@quartet/service";
 import type { Express } from "express";
 import { z } from "zod";
@@ -19,6 +20,7 @@ import { namesPerson, recordErasedNow } from "../store/erasure.ts";
 import { countFacts } from "../store/facts.ts";
 import { activity } from "../store/queries.ts";
 import { asOf, readWatermarks } from "../store/watermarks.ts";
+import { questionsFor } from "./analytics.ts";
 import type { Freshen } from "./freshness.ts";
 
 export interface InternalOptions {
@@ -38,6 +40,7 @@ export interface InternalOptions {
 }
 
 const person = z.object({ userId: userIdField });
+const COUNTED_MS = 2_000;
 const ANONYMISE_WAIT_MS = 400;
 const SEAL_WAIT_MS = 500;
 const erasure = z.strictObject({ userId: userIdField, version: z.number().int().nonnegative() });
@@ -45,12 +48,14 @@ const erasure = z.strictObject({ userId: userIdField, version: z.number().int().
 /** The calls that only other services of ours make. */
 export function addInternalRoutes(app: Express, options: InternalOptions): void {
   const { clickhouse } = options;
+  // Whoever watches asks every second, and it takes a look at every row.
+  const facts = remembered(COUNTED_MS, () => countFacts(clickhouse.questionsOf({ client: "status" })));
   app.use("/internal", onlyServices);
 
   app.get("/internal/activity/:userId", onlyFor("gateway"), async (req, res) => {
     const { userId } = parseParams(person, req);
     await options.freshen(req, res);
-    res.json(await activity(clickhouse, userId));
+    res.json(await activity(questionsFor(clickhouse, req, res), userId));
   });
 
   app.post("/internal/erasures", onlyFor("user"), async (req, res) => {
@@ -85,7 +90,7 @@ export function addInternalRoutes(app: Express, options: InternalOptions): void 
   addActivity(app);
   app.get("/internal/status", onlyFor("gateway", "analytics"), async (_req, res) => {
     const [store, up, progress, found] = await Promise.all([
-      storeStatus(options),
+      storeStatus(clickhouse, facts),
       options.brokerAnswers(),
       options.progress().catch(() => undefined),
       lastFinding(clickhouse).catch(() => undefined),
@@ -116,12 +121,13 @@ async function within(ms: number, work: Promise<void>): Promise<boolean> {
   return Promise.race([done, sleep(ms, false)]);
 }
 
-async function storeStatus({
-  clickhouse,
-}: InternalOptions): Promise<{ up: boolean; facts?: number; asOf?: Date | undefined }> {
+async function storeStatus(
+  clickhouse: ClickHouse,
+  count: () => Promise<number>,
+): Promise<{ up: boolean; facts?: number; asOf?: Date | undefined }> {
   try {
-    const [facts, watermarks] = await Promise.all([countFacts(clickhouse), readWatermarks(clickhouse)]);
-    return { up: true, facts, asOf: asOf(watermarks) };
+    const [facts, watermarks] = await Promise.all([count().catch(() => undefined), readWatermarks(clickhouse)]);
+    return { up: true, ...(facts === undefined ? {} : { facts }), asOf: asOf(watermarks) };
   } catch (error) {
     if (!(error instanceof HttpProblem)) throw error;
     return { up: false };

@@ -5,17 +5,17 @@ import {
   type ClickHouseSettings,
   createClient,
 } from "@clickhouse/client";
-import { createDependency, type Dependency, HttpProblem, unavailable } from "@quartet/service";
-import { createGate, type Gate } from "./gate.ts";
+import { ClientGone, createDependency, type Dependency, HttpProblem, unavailable } from "@quartet/service";
+import { type Asker, createGate } from "./gate.ts";
 
 export interface ClickHouseOptions {
   /** `http://user:password@host:port/database` */
   url: string;
-  /** Longest time one operation of a request may take, ms. */
+  /** Longest time one operation of a request may take, ms; of a question, the wait for its turn included. */
   timeoutMs: number;
-  /** Heavy queries of this process that run at the same time; others wait in line. */
-  concurrency: number;
-  /** Most memory one query may use, bytes. */
+  /** Questions of this process that run at the same time, each in a lane of its own kind; others wait in line. */
+  lanes: { small: number; heavy: number };
+  /** Most memory a heavy question, or any other statement, may use, bytes. A small question may use half of it. */
   maxMemoryBytes: number;
 }
 
@@ -28,7 +28,9 @@ export class StoreUnavailable extends Error {
 export interface ClickHouse {
   readonly dependency: Dependency;
   readonly database: string;
-  /** A query on behalf of a request. 503 if the store does not answer, is overloaded, or the query is too heavy. */
+  /** The questions about the facts, in the name of a caller. */
+  questionsOf(asker: Asker): Questions;
+  /** A short query on behalf of a request. 503 if the store does not answer. */
   query<T>(sql: string, params?: Params, options?: QueryOptions): Promise<T[]>;
   /** A statement without a result on behalf of a request. */
   command(sql: string, params?: Params, options?: QueryOptions): Promise<void>;
@@ -40,19 +42,29 @@ export interface ClickHouse {
   insert(table: string, columns: readonly string[], rows: unknown[][]): Promise<void>;
   /** Called when a table or the database is missing: whoever migrates may want to know. */
   onMissingSchema(listener: () => void): void;
-  /** How many heavy queries run, may run, and wait. */
+  /** How many questions run, may run, and wait. */
   turns(): { idle: number; used: number; max: number; waiting: number };
   close(): Promise<void>;
 }
 
 export type Params = Record<string, unknown>;
 
+/** What only reads the facts, and may read all of them. */
+export interface Questions {
+  /**
+   * Asks when it is the caller's turn, and stops at the deadline, here and in the engine. 503 `query-too-heavy` if it needs more time or memory than it may
+   * have, which says nothing against the store; 503 if the store does not answer. `heavy`: it may take long. Then it has a lane of its own, and
+   * stands still in the engine while small questions run. `personal`: see QueryOptions.
+   */
+  ask<T>(sql: string, params: Params, options?: { heavy?: boolean; personal?: boolean }): Promise<T[]>;
+}
+
 export interface QueryOptions {
   timeoutMs?: number;
   /** Names a person: keep it out of the engine's query log. */
   personal?: boolean;
-  /** Wait in line with the other heavy queries. */
-  heavy?: boolean;
+  /** It has time: while questions run it stands still. */
+  background?: boolean;
   settings?: ClickHouseSettings;
 }
 
@@ -82,6 +94,14 @@ const OUR_MISTAKE = new Set([
   "457",
 ]);
 
+/** ClickHouse's `priority`: of those who run, one with a higher number stands still. What has none is not concerned. */
+const PRIORITY = { small: 1, heavy: 5, background: 9 } as const;
+/** The longest that a question waits for its turn, and the part of its time that is kept for stopping it and for asking whether the store is there. */
+const LINE_MS = 800;
+const STOP_MS = 150;
+/** A store that answers this soon is there, and the question was too heavy for it. */
+const SIGN_OF_LIFE_MS = 200;
+
 const INGEST_TIMEOUT_MS = 15_000;
 /** The longest that anything of the ingesting side may ask for: the client would cut a statement off by itself after this. */
 const LONGEST_MS = 70_000;
@@ -95,8 +115,21 @@ export function createClickHouse(options: ClickHouseOptions): ClickHouse {
     async_insert: 0,
     max_memory_usage: String(options.maxMemoryBytes),
     max_bytes_before_external_group_by: String(Math.floor(options.maxMemoryBytes / 2)),
+    max_bytes_before_external_sort: String(Math.floor(options.maxMemoryBytes / 2)),
     max_threads: 2,
   };
+  /** A question's share of the memory; what does not fit goes to disk where the engine can, and is else too heavy. */
+  const shareOf = (bytes: number): ClickHouseSettings => ({
+    max_memory_usage: String(Math.floor(bytes)),
+    max_bytes_before_external_group_by: String(Math.floor(bytes / 2)),
+    max_bytes_before_external_sort: String(Math.floor(bytes / 2)),
+  });
+  const lane = (width: number, bytes: number, priority: number) => ({
+    gate: createGate({ width, queue: 200, queuePerClient: 20, waitMs: LINE_MS }),
+    settings: { ...shareOf(bytes), priority: String(priority) } satisfies ClickHouseSettings,
+  });
+  const small = lane(options.lanes.small, options.maxMemoryBytes / 2, PRIORITY.small);
+  const heavy = lane(options.lanes.heavy, options.maxMemoryBytes, PRIORITY.heavy);
   const connect = (settings: ClickHouseSettings, timeoutMs: number, connections: number): ClickHouseClient =>
     createClient({
       url: options.url,
@@ -115,7 +148,6 @@ export function createClickHouse(options: ClickHouseOptions): ClickHouse {
     timeoutMs: options.timeoutMs,
     isFault: (error) => !(error instanceof HttpProblem) && !(error instanceof OurMistake),
   });
-  const gate: Gate = createGate({ width: options.concurrency, queue: 200, waitMs: 400 });
   const listeners: (() => void)[] = [];
 
   const explain = (error: unknown): unknown => {
@@ -127,6 +159,7 @@ export function createClickHouse(options: ClickHouseOptions): ClickHouse {
   const settingsOf = (o: QueryOptions): ClickHouseSettings => ({
     ...o.settings,
     ...(o.personal ? { log_queries: 0 } : {}),
+    ...(o.background ? { priority: String(PRIORITY.background), max_threads: 1 } : {}),
   });
 
   const select = async <T>(
@@ -155,22 +188,40 @@ export function createClickHouse(options: ClickHouseOptions): ClickHouse {
     });
   };
 
-  /** For a request: gate, breaker, deadline; an error that the query brought upon itself does not open the breaker. */
-  const forRequest = <R>(o: QueryOptions, work: (signal: AbortSignal) => Promise<R>): Promise<R> => {
-    const guarded = () =>
-      dependency.run(
-        async (signal) => {
-          try {
-            return await work(signal);
-          } catch (error) {
-            if (error instanceof ClickHouseError && TOO_HEAVY.has(error.code)) throw tooHeavy(error);
-            throw explain(error);
-          }
-        },
-        { timeoutMs: o.timeoutMs ?? options.timeoutMs },
-      );
-    return o.heavy ? gate.run(guarded) : guarded();
-  };
+  /** For a request: breaker, deadline; an error that the query brought upon itself does not open the breaker. */
+  const forRequest = <R>(o: QueryOptions, work: (signal: AbortSignal) => Promise<R>): Promise<R> =>
+    dependency.run(
+      async (signal) => {
+        try {
+          return await work(signal);
+        } catch (error) {
+          if (error instanceof ClickHouseError && TOO_HEAVY.has(error.code)) throw tooHeavy(error);
+          throw explain(error);
+        }
+      },
+      { timeoutMs: o.timeoutMs ?? options.timeoutMs },
+    );
+
+  /** Runs a question until `until`. Then it is aborted, by which the engine ends it too; a deadline that passed is a fault only if the store does not answer. */
+  const question = <T>(sql: string, params: Params, o: QueryOptions, until: number, gone?: AbortSignal) =>
+    dependency.run<T[]>(
+      async (deadline) => {
+        const left = Math.max(STOP_MS, until - performance.now());
+        const stop = AbortSignal.timeout(Math.ceil(left));
+        const signals = [deadline, stop, ...(gone ? [gone] : [])];
+        const settings = { ...o.settings, max_execution_time: Math.max(1, left - STOP_MS) / 1000 };
+        try {
+          return await select<T>(requests, sql, params, { ...o, settings }, AbortSignal.any(signals));
+        } catch (error) {
+          if (gone?.aborted) throw new ClientGone();
+          if (error instanceof ClickHouseError && TOO_HEAVY.has(error.code)) throw tooHeavy(error);
+          if (!stop.aborted) throw explain(error);
+          await select(requests, "SELECT 1", {}, {}, AbortSignal.timeout(SIGN_OF_LIFE_MS));
+          throw tooHeavy(error);
+        }
+      },
+      { timeoutMs: options.timeoutMs + 2 * SIGN_OF_LIFE_MS },
+    );
   const forIngest = async <R>(o: QueryOptions, work: (signal: AbortSignal) => Promise<R>): Promise<R> => {
     try {
       return await work(AbortSignal.timeout(o.timeoutMs ?? INGEST_TIMEOUT_MS));
@@ -183,6 +234,13 @@ export function createClickHouse(options: ClickHouseOptions): ClickHouse {
   return {
     dependency,
     database,
+    questionsOf: (asker) => ({
+      ask(sql, params, { heavy: isHeavy = false, personal = false } = {}) {
+        const { gate, settings } = isHeavy ? heavy : small;
+        const until = performance.now() + options.timeoutMs;
+        return gate.run(asker, () => question(sql, params, { personal, settings }, until, asker.gone));
+      },
+    }),
     query: (sql, params = {}, o = {}) => forRequest(o, (signal) => select(requests, sql, params, o, signal)),
     command: (sql, params = {}, o = {}) => forRequest(o, (signal) => run(requests, sql, params, o, signal)),
     read: (sql, params = {}, o = {}) => forIngest(o, (signal) => select(ingest, sql, params, o, signal)),
@@ -199,12 +257,11 @@ export function createClickHouse(options: ClickHouseOptions): ClickHouse {
         });
       }),
     onMissingSchema: (listener) => void listeners.push(listener),
-    turns: () => ({
-      idle: options.concurrency - gate.running,
-      used: gate.running,
-      max: options.concurrency,
-      waiting: gate.waiting,
-    }),
+    turns() {
+      const max = options.lanes.small + options.lanes.heavy;
+      const used = small.gate.running + heavy.gate.running;
+      return { idle: max - used, used, max, waiting: small.gate.waiting + heavy.gate.waiting };
+    },
     async close() {
       dependency.close();
       await Promise.all([requests.close(), ingest.close()]);
@@ -217,7 +274,7 @@ class OurMistake extends Error {
   override name = "ClickHouseRefusedQuery";
 }
 
-function tooHeavy(cause: ClickHouseError): HttpProblem {
+function tooHeavy(cause: unknown): HttpProblem {
   const problem = unavailable("clickhouse", 1, cause);
   return new HttpProblem(503, {
     slug: "query-too-heavy",

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { PropertyValue, SessionEndReason } from "@quartet/contracts";
-import type { ClickHouse } from "./client.ts";
+import type { ClickHouse, Questions } from "./client.ts";
 import { toClickHouse } from "./time.ts";
 
 /** What happened, as the store keeps it. */
@@ -98,7 +98,7 @@ export async function countedAmong(clickhouse: ClickHouse, ids: string[]): Promi
 }
 
 /** How many distinct facts there are. */
-export async function countFacts(clickhouse: ClickHouse): Promise<number> {
-  const [row] = await clickhouse.query<{ n: number }>("SELECT count() AS n FROM facts FINAL");
+export async function countFacts(questions: Questions): Promise<number> {
+  const [row] = await questions.ask<{ n: number }>("SELECT count() AS n FROM facts FINAL", {});
   return row?.n ?? 0;
 }

@@ -1,41 +1,83 @@
-import { HttpProblem } from "@quartet/service";
+import { ClientGone, HttpProblem } from "@quartet/service";
+
+/** In whose name a question is asked. */
+export interface Asker {
+  /** Turns are given out by client; see clientOf. */
+  client: string;
+  /** Aborts when the caller has gone away. */
+  gone?: AbortSignal;
+}
 
 export interface Gate {
-  /** Runs `work` as soon as there is room. 503 with `Retry-After` if the line is full or moves too slowly. */
-  run<T>(work: () => Promise<T>): Promise<T>;
+  /** Runs `work` when it is this client's turn. 503 with `Retry-After` if the line is full or moves too slowly; ClientGone if the caller left it. */
+  run<T>(asker: Asker, work: () => Promise<T>): Promise<T>;
   readonly running: number;
   readonly waiting: number;
 }
 
-/** Lets `width` calls run at a time and at most `queue` others wait, none longer than `waitMs`. */
-export function createGate(options: { width: number; queue: number; waitMs: number }): Gate {
+export interface GateOptions {
+  /** Calls that run at the same time. */
+  width: number;
+  /** Calls that wait at the same time: of all clients, and of one. */
+  queue: number;
+  queuePerClient: number;
+  /** The longest that one waits, ms. */
+  waitMs: number;
+}
+
+/** Lets `width` calls run at a time. Whoever waits stands in a line of their client's, and the clients take turns: one who asks much waits for itself. */
+export function createGate(options: GateOptions): Gate {
   let running = 0;
-  const line: (() => void)[] = [];
+  let waiting = 0;
+  /** Only clients who wait, in the order of their turns. */
+  const lines = new Map<string, (() => void)[]>();
   const busy = () =>
     new HttpProblem(503, { slug: "busy", detail: "too many queries at the moment", headers: { "Retry-After": "1" } });
 
-  const enter = (): Promise<void> => {
+  const enter = ({ client, gone }: Asker): Promise<void> => {
+    if (gone?.aborted) return Promise.reject(new ClientGone());
     if (running < options.width) {
       running++;
       return Promise.resolve();
     }
-    if (line.length >= options.queue) return Promise.reject(busy());
+    const line = lines.get(client) ?? [];
+    if (waiting >= options.queue || line.length >= options.queuePerClient) return Promise.reject(busy());
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        line.splice(line.indexOf(go), 1);
-        reject(busy());
-      }, options.waitMs);
-      const go = () => {
+      const settle = () => {
+        waiting--;
         clearTimeout(timer);
+        gone?.removeEventListener("abort", left);
+      };
+      const leave = (why: Error) => {
+        settle();
+        line.splice(line.indexOf(go), 1);
+        if (line.length === 0) lines.delete(client);
+        reject(why);
+      };
+      const go = () => {
+        settle();
         resolve();
       };
+      const left = () => leave(new ClientGone());
+      const timer = setTimeout(() => leave(busy()), options.waitMs);
+      gone?.addEventListener("abort", left);
       line.push(go);
+      lines.set(client, line);
+      waiting++;
     });
   };
   const leave = (): void => {
-    const next = line.shift();
-    if (next) next();
-    else running--;
+    const [first] = lines;
+    if (!first) {
+      running--;
+      return;
+    }
+    const [client, line] = first;
+    const go = line.shift() as () => void;
+    // Behind all others who wait.
+    lines.delete(client);
+    if (line.length > 0) lines.set(client, line);
+    go();
   };
 
   return {
@@ -43,10 +85,10 @@ export function createGate(options: { width: number; queue: number; waitMs: numb
       return running;
     },
     get waiting() {
-      return line.length;
+      return waiting;
     },
-    async run(work) {
-      await enter();
+    async run(asker, work) {
+      await enter(asker);
       try {
         return await work();
       } finally {

@@ -1,4 +1,4 @@
-import type { ClickHouse } from "./client.ts";
+import type { Questions } from "./client.ts";
 import { ANONYMOUS } from "./facts.ts";
 import { bucketSql, bucketStart, bucketsOf, type Interval, inRange, type Range, rangeParams } from "./time.ts";
 
@@ -6,7 +6,10 @@ import { bucketSql, bucketStart, bucketsOf, type Interval, inRange, type Range, 
  * The questions Analytics answers. All read `facts FINAL`: a fact that arrived more than once counts once, whether or not the engine has merged its rows.
  * Names and keys of callers reach ClickHouse as parameters, never as SQL.
  */
-const heavy = { heavy: true } as const;
+
+/** Beyond so long a range a question that keeps something for each person, or of each event, is a heavy one. */
+const LONG_MS = 100 * 86_400_000;
+const weightOf = (range: Range) => ({ heavy: range.to - range.from > LONG_MS });
 
 /** A session in use, or a tracked event, of somebody who is known. */
 const ACTIVE = `user_id != toUUID('${ANONYMOUS}') AND (kind = 'track' OR (kind = 'session' AND name IN ('started', 'active')))`;
@@ -31,50 +34,48 @@ export interface Series {
 }
 
 async function series(
-  clickhouse: ClickHouse,
+  questions: Questions,
   where: string,
   params: object,
   interval: Interval,
   range: Range,
 ): Promise<Series> {
-  const rows = await clickhouse.query<{ bucket: number; n: number }>(
+  const rows = await questions.ask<{ bucket: number; n: number }>(
     `SELECT ${bucketSql(interval, "occurred_at")} AS bucket, count() AS n FROM facts FINAL WHERE ${where} AND ${inRange} GROUP BY bucket`,
     { ...params, ...rangeParams(range) },
-    heavy,
   );
   const points = zeroFilled(interval, range, rows).map(({ at, n }) => ({ at, count: n }));
   return { series: points, total: points.reduce((sum, p) => sum + p.count, 0) };
 }
 
-export function signups(clickhouse: ClickHouse, interval: Interval, range: Range): Promise<Series> {
-  return series(clickhouse, "kind = 'user' AND name = 'created'", {}, interval, range);
+export function signups(questions: Questions, interval: Interval, range: Range): Promise<Series> {
+  return series(questions, "kind = 'user' AND name = 'created'", {}, interval, range);
 }
 
-export function events(clickhouse: ClickHouse, name: string, interval: Interval, range: Range): Promise<Series> {
-  return series(clickhouse, "kind = 'track' AND name = {name:String}", { name }, interval, range);
+export function events(questions: Questions, name: string, interval: Interval, range: Range): Promise<Series> {
+  return series(questions, "kind = 'track' AND name = {name:String}", { name }, interval, range);
 }
 
-export async function activeUsers(clickhouse: ClickHouse, interval: Interval, range: Range) {
-  const rows = await clickhouse.query<{ bucket: number; n: number }>(
+export async function activeUsers(questions: Questions, interval: Interval, range: Range) {
+  const rows = await questions.ask<{ bucket: number; n: number }>(
     `SELECT ${bucketSql(interval, "occurred_at")} AS bucket, uniqExact(user_id) AS n
        FROM facts FINAL WHERE ${ACTIVE} AND ${inRange} GROUP BY bucket`,
     rangeParams(range),
-    heavy,
+    weightOf(range),
   );
   return { series: zeroFilled(interval, range, rows).map(({ at, n }) => ({ at, users: n })) };
 }
 
-export async function sessions(clickhouse: ClickHouse, range: Range) {
+export async function sessions(questions: Questions, range: Range) {
   type Row = { started: number; logout: number; revoked: number; expired: number; erased: number; q: number[] };
   const nothing: Row = { started: 0, logout: 0, revoked: 0, expired: 0, erased: 0, q: [] };
-  const [row = nothing] = await clickhouse.query<Row>(
+  const [row = nothing] = await questions.ask<Row>(
     `SELECT countIf(name = 'started') AS started,
             countIf(name = 'ended' AND reason = 'logout') AS logout, countIf(name = 'ended' AND reason = 'revoked') AS revoked,
             countIf(name = 'ended' AND reason = 'expired') AS expired, countIf(name = 'ended' AND reason = 'erased') AS erased,
             quantilesExactIf(0.5, 0.95, 0.99)(duration, name = 'ended') AS q
        FROM facts FINAL WHERE kind = 'session' AND ${inRange}`,
     rangeParams(range),
-    heavy,
   );
   const { started, logout, revoked, expired, erased } = row;
   const some = logout + revoked + expired + erased > 0;
@@ -87,17 +88,19 @@ export async function sessions(clickhouse: ClickHouse, range: Range) {
 }
 
 /** Cohorts by the interval of people's first activity ever, of those whose first activity lies in the range. */
-export async function retention(clickhouse: ClickHouse, cohort: Interval, periods: number, range: Range) {
-  const bucket = bucketSql(cohort, "occurred_at");
-  const rows = await clickhouse.query<{ cohort: number; k: number; n: number }>(
+export async function retention(questions: Questions, cohort: Interval, periods: number, range: Range) {
+  // Of a person whose first activity lies in the range, all of it does, or comes after. Four bytes for each event are less than a set for each person.
+  const bucket = `toUInt32(${bucketSql(cohort, "occurred_at")})`;
+  const since = "occurred_at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC')";
+  const rows = await questions.ask<{ cohort: number; k: number; n: number }>(
     `SELECT cohort, k, count() AS n FROM (
        SELECT min(occurred_at) AS first, ${bucketSql(cohort, "first")} AS cohort,
-              arrayJoin(arrayFilter(k -> k < {periods:Int64}, arrayMap(b -> toInt64(b) - toInt64(cohort), groupUniqArray(${bucket})))) AS k
+              arrayJoin(arrayFilter(k -> k < {periods:Int64}, arrayMap(b -> toInt64(b) - toInt64(cohort), arrayDistinct(groupArrayIf(${bucket}, ${since}))))) AS k
          FROM facts FINAL WHERE ${ACTIVE} GROUP BY user_id
        HAVING first >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND first < fromUnixTimestamp64Milli({to:Int64}, 'UTC'))
      GROUP BY cohort, k`,
     { periods, ...rangeParams(range) },
-    heavy,
+    weightOf(range),
   );
   const active = new Map<number, number[]>();
   for (const row of rows) {
@@ -119,8 +122,8 @@ export async function retention(clickhouse: ClickHouse, cohort: Interval, period
  * those of one moment in the order they were accepted; one event serves one step. For each step the latest possible first step is kept: it leaves
  * the most time. (windowFunnel knows neither equal times nor repeated steps well enough.)
  */
-export async function funnel(clickhouse: ClickHouse, steps: string[], withinSeconds: number, range: Range) {
-  const rows = await clickhouse.query<{ level: number; n: number }>(
+export async function funnel(questions: Questions, steps: string[], withinSeconds: number, range: Range) {
+  const rows = await questions.ask<{ level: number; n: number }>(
     `WITH {steps:Array(String)} AS steps, toInt64({within:Int64}) AS within
      SELECT arrayCount(x -> x >= 0, arrayFold(
               (acc, e) -> arrayMap(i -> multiIf(
@@ -137,7 +140,7 @@ export async function funnel(clickhouse: ClickHouse, steps: string[], withinSeco
               GROUP BY user_id)
       GROUP BY level`,
     { steps, within: withinSeconds * 1000, ...rangeParams(range) },
-    heavy,
+    weightOf(range),
   );
   return {
     steps: steps.map((name, i) => ({
@@ -147,13 +150,13 @@ export async function funnel(clickhouse: ClickHouse, steps: string[], withinSeco
   };
 }
 
-export async function top(clickhouse: ClickHouse, name: string, property: string, limit: number, range: Range) {
-  const rows = await clickhouse.query<{ value: string; n: number }>(
+export async function top(questions: Questions, name: string, property: string, limit: number, range: Range) {
+  const rows = await questions.ask<{ value: string; n: number }>(
     `SELECT properties[{property:String}] AS value, count() AS n FROM facts FINAL
       WHERE kind = 'track' AND name = {name:String} AND mapContains(properties, {property:String}) AND ${inRange}
       GROUP BY value ORDER BY n DESC, value LIMIT {limit:UInt32}`,
     { name, property, limit, ...rangeParams(range) },
-    heavy,
+    weightOf(range),
   );
   return {
     values: rows.map((row) => ({
@@ -164,12 +167,14 @@ export async function top(clickhouse: ClickHouse, name: string, property: string
 }
 
 /** What one person did. */
-export async function activity(clickhouse: ClickHouse, userId: string) {
-  const rows = await clickhouse.query<{ name: string; n: number; last: number }>(
+export async function activity(questions: Questions, userId: string) {
+  const rows = await questions.ask<{ name: string; n: number; last: number }>(
+    // The ids first: FINAL has to put together only the rows of these, which the sorting key finds, and not the whole table.
     `SELECT name, count() AS n, max(toUnixTimestamp64Milli(occurred_at)) AS last FROM facts FINAL
-      WHERE kind = 'track' AND user_id = {user:UUID} GROUP BY name ORDER BY n DESC, name`,
+      WHERE id IN (SELECT id FROM facts WHERE user_id = {user:UUID}) AND kind = 'track' AND user_id = {user:UUID}
+      GROUP BY name ORDER BY n DESC, name`,
     { user: userId },
-    { heavy: true, personal: true },
+    { personal: true },
   );
   const last = Math.max(...rows.map((row) => Number(row.last)));
   return {
