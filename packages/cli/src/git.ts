@@ -211,9 +211,7 @@ function presentable(name: string): string | undefined {
     .replace(/[\u202A-\u202E\u2066-\u2069]/g, "")
     .trim();
   const cut = [...kept].slice(0, 80).join("").trim();
-  return /[^\p{C}\p{Z}\p{Default_Ignorable_Code_Point}]/u.test(cut) && displayNameField.safeParse(cut).success
-    ? cut
-    : undefined;
+  return displayNameField.safeParse(cut).success ? cut : undefined;
 }
 
 /** Who an author is to others: the name, else the address without its domain, else "unknown". `named`: it is the name. */

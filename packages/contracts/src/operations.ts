@@ -1,12 +1,21 @@
-import type { z } from "zod";
+import { z } from "zod";
 import * as admin from "./http/admin.ts";
 import * as analytics from "./http/analytics.ts";
+import { documentAs } from "./http/fields.ts";
 import * as search from "./http/search.ts";
 import * as sessions from "./http/sessions.ts";
 import * as users from "./http/users.ts";
 
 type Method = "get" | "post" | "patch" | "delete";
-type Auth = "none" | "optional" | "user" | "operator";
+/** `person`: the operator, who is nobody, cannot take a person's place. */
+type Auth = "none" | "optional" | "user" | "person" | "operator";
+
+/** What must hold between fields, and what no schema can say of one. */
+export interface Rule {
+  /** The parameters and fields it is about. Whoever breaks it is refused, and a 400 names them. */
+  fields: string[];
+  rule: string;
+}
 
 /** One route of the public HTTP API. */
 export interface Operation {
@@ -16,14 +25,37 @@ export interface Operation {
   summary: string;
   auth: Auth;
   body?: z.ZodType;
+  /** The parameters of the path by name; an `id` is a UUID if nothing is said. */
+  params?: Record<string, z.ZodType>;
   query?: z.ZodObject;
   headers?: string[];
   status: number;
   response?: z.ZodType;
   responseHeaders?: string[];
-  /** Problem statuses beyond 400, 401 and 503. */
+  /** Problem statuses beyond those that every operation has, 401 where a token is looked at, 413 and 415 where there is a body. */
   problems?: number[];
+  rules?: Rule[];
 }
+
+const seq = documentAs(z.string().regex(/^[1-9][0-9]{0,14}$/, "must be a sequence number"), {
+  type: "integer",
+  minimum: 1,
+  maximum: 999_999_999_999_999,
+});
+const erasureId = z.string().regex(/^[A-Za-z0-9_-]{43}$/);
+
+const range: Rule = {
+  fields: ["from", "to"],
+  rule: "`from` is before `to`. Without `to` it is now, without `from` 30 days before `to`, and neither is before 1970.",
+};
+const points = (interval: string): Rule => ({
+  fields: [interval, "from", "to"],
+  rule: `From \`from\` to \`to\` there are at most ${analytics.MAX_POINTS} points at this \`${interval}\`.`,
+});
+const subject: Rule = {
+  fields: ["userId"],
+  rule: "With the operator's token `userId` is needed, 403 without it; with a person's own it is not looked at.",
+};
 
 const derived = ["Quartet-As-Of", "Preference-Applied", "Quartet-Freshness"];
 const waits = ["Consistency-Token", "Prefer"];
@@ -82,6 +114,7 @@ export const operations: Operation[] = [
   {
     method: "get",
     path: "/v1/erasures/{id}",
+    params: { id: erasureId },
     tag: "Users",
     summary: "The receipts of an erasure",
     auth: "none",
@@ -105,41 +138,49 @@ export const operations: Operation[] = [
     method: "get",
     path: "/v1/sessions",
     tag: "Sessions",
-    summary: "My sessions",
+    summary: "My sessions; with the operator's token those of `userId`",
     auth: "user",
+    query: sessions.sessionsQueryOfOperator,
     headers: waits,
     status: 200,
     response: sessions.sessionList,
     responseHeaders: derived,
+    problems: [403],
+    rules: [subject],
   },
   {
     method: "delete",
     path: "/v1/sessions",
     tag: "Sessions",
-    summary: "End all my sessions",
+    summary: "End all my sessions; with the operator's token those of `userId`",
     auth: "user",
+    query: sessions.sessionsQueryOfOperator,
     status: 204,
     responseHeaders: ["Consistency-Token"],
+    problems: [403],
+    rules: [subject],
   },
   {
     method: "get",
     path: "/v1/sessions/current",
     tag: "Sessions",
-    auth: "user",
+    auth: "person",
     status: 200,
     summary: "The session of this token and its user, from the local copy",
     headers: waits,
     response: sessions.currentSession,
     responseHeaders: derived,
+    problems: [403],
   },
   {
     method: "delete",
     path: "/v1/sessions/current",
     tag: "Sessions",
     summary: "Log out",
-    auth: "user",
+    auth: "person",
     status: 204,
     responseHeaders: ["Consistency-Token"],
+    problems: [403],
   },
   {
     method: "delete",
@@ -162,6 +203,12 @@ export const operations: Operation[] = [
     status: 200,
     response: search.searchBody,
     responseHeaders: derived,
+    rules: [
+      {
+        fields: ["cursor", "q"],
+        rule: "`cursor` is as `nextCursor` of an answer had it, not yet expired, and `q`, `country` and `tag` are as they were there.",
+      },
+    ],
   },
   {
     method: "get",
@@ -185,17 +232,18 @@ export const operations: Operation[] = [
     status: 202,
     response: analytics.tracked,
     responseHeaders: ["Consistency-Token"],
-    problems: [403, 413],
+    problems: [403],
   },
   ...(
     [
-      ["signups", "Sign-ups over time", analytics.signupsQuery, analytics.seriesBody],
-      ["events", "Events of a name over time", analytics.eventsQuery, analytics.seriesBody],
+      ["signups", "Sign-ups over time", analytics.signupsQuery, analytics.seriesBody, "interval"],
+      ["events", "Events of a name over time", analytics.eventsQuery, analytics.seriesBody, "interval"],
       [
         "active-users",
         "Distinct users with a session or a tracked event",
         analytics.activeUsersQuery,
         analytics.activeUsersBody,
+        "interval",
       ],
       [
         "sessions",
@@ -203,12 +251,12 @@ export const operations: Operation[] = [
         analytics.sessionsQuery,
         analytics.sessionsStatsBody,
       ],
-      ["retention", "Cohorts by first activity", analytics.retentionQuery, analytics.retentionBody],
+      ["retention", "Cohorts by first activity", analytics.retentionQuery, analytics.retentionBody, "cohort"],
       ["funnel", "How far people came, in order, within a window", analytics.funnelQuery, analytics.funnelBody],
       ["top", "The most frequent values of a property", analytics.topQuery, analytics.topBody],
     ] as const
   ).map(
-    ([name, summary, query, response]): Operation => ({
+    ([name, summary, query, response, interval]): Operation => ({
       method: "get",
       path: `/v1/analytics/${name}`,
       tag: "Analytics",
@@ -221,6 +269,7 @@ export const operations: Operation[] = [
       response,
       responseHeaders: derived,
       ...(name === "top" ? { problems: [403] } : {}),
+      rules: interval ? [range, points(interval)] : [range],
     }),
   ),
   {
@@ -255,7 +304,11 @@ export const operations: Operation[] = [
     status: 200,
     response: admin.importedBody,
     responseHeaders: ["Consistency-Token"],
-    problems: [403, 413],
+    problems: [403],
+    rules: [
+        fields: ["events.*.userKey", "users"],
+        rule: "`userKey` is the `key` of one of `users`, or of a person of an earlier import.",,
+    ],
   },
   {
     method: "get",
@@ -263,6 +316,7 @@ export const operations: Operation[] = [
     tag: "Operator",
     summary: "Dead letters",
     auth: "operator",
+    query: admin.deadLettersQuery,
     status: 200,
     response: admin.deadLetterList,
     problems: [403],
@@ -270,6 +324,7 @@ export const operations: Operation[] = [
   {
     method: "get",
     path: "/v1/admin/dead/{seq}",
+    params: seq ,
     tag: "Operator",
     summary: "A dead letter",
     auth: "operator",
@@ -280,6 +335,7 @@ export const operations: Operation[] = [
   {
     method: "post",
     path: "/v1/admin/dead/{seq}/retry",
+    params: seq ,
     tag: "Operator",
     summary: "Try a dead letter again",
     auth: "operator",
@@ -289,6 +345,7 @@ export const operations: Operation[] = [
   {
     method: "delete",
     path: "/v1/admin/dead/{seq}",
+    params: seq ,
     tag: "Operator",
     summary: "Drop a dead letter",
     auth: "operator",
@@ -314,11 +371,13 @@ export const operations: Operation[] = [
     body: admin.rebuildBody,
     status: 202,
     response: admin.rebuildState,
-    problems: [400, 403, 409],
+    responseHeaders: ["Location"],
+    problems: [403, 409],
   },
   {
     method: "get",
     path: "/v1/admin/rebuilds/{store}",
+    params: store: admin.rebuildable ,
     tag: "Operator",
     summary: "How far the rebuild of a derived store is",
     auth: "operator",

@@ -89,7 +89,7 @@ describe("sign-up body", () => {
 describe("import body", () => {
   it("takes any key and leaves the judgement of an email to the owner", () => {
     for (const email of ["not valid", "x".repeat(5000), "", null]) {
-      const users = [{ key: "\u0000 any \ud800 key", email, displayName: "X" }];
+      const users = [{ key: "\u0000 any key", email, displayName: "X" }];
       expect(importBody.safeParse({ users }).success).toBe(true);
     }
   });

@@ -6,7 +6,7 @@ import { userBody } from "./users.ts";
 
 /** One person of an import. An invalid email or a taken one is left out, never an error; the rest is held to the usual limits. */
 export const importedUser = z.strictObject({
-  key: z.string().max(320, "must have at most 320 characters"),
+  key: f.anyText(0, 320),
   email: z.string().nullish(),
   handle: f.handle.optional(),
   displayName: f.displayName,
@@ -17,7 +17,22 @@ export const importedUser = z.strictObject({
 export type ImportedUser = z.infer<typeof importedUser>;
 
 /** An event of an import; `userKey` names a person of this or an earlier import. */
-export const importedEvent = trackedEvent.extend({ userKey: z.string().max(320).optional() });
+export const importedEvent = f.documentAs(
+  trackedEvent.extend({ userKey: f.anyText(0, 320).optional() }).superRefine((event, ctx) => {
+    if (!event.userId || event.userKey === undefined) return;
+    for (const path of ["userId", "userKey"])
+      ctx.addIssue({ code: "custom", path: [path], message: "give userId or userKey, not both" });
+  }),
+  (event) => {
+    const { userKey, ...properties } = event.properties as Record<string, object>;
+    return {
+      anyOf: [
+        { ...event, properties },
+        { ...event, properties: { ...properties, userId: { type: "null" }, userKey }, required: ["name", "userKey"] },
+      ],
+    };
+  },
+);
 export type ImportedEvent = z.infer<typeof importedEvent>;
 
 export const importBody = z.strictObject({
@@ -133,6 +148,11 @@ export const deadLetter = z.object({
   payload: z.string(),
 });
 export type DeadLetter = z.infer<typeof deadLetter>;
+/** A page of the dead letters: those behind `after`. */
+export const deadLettersQuery = z.object({
+  limit: f.wholeNumber(1, 1000, 100),
+  after: f.wholeNumber(0, Number.MAX_SAFE_INTEGER, 0),
+});
 export const deadLetterList = z.object({ deadLetters: z.array(deadLetter), next: count.optional() });
 
 export const problemBody = z.object({

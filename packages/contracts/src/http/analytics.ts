@@ -1,11 +1,11 @@
 import { z } from "zod";
-import { instant, occurredAt, userIdField, wholeNumber } from "./fields.ts";
+import { anyText, documentAs, instant, occurredAt, userIdField, wholeNumber } from "./fields.ts";
 
 export const eventName = z.string().regex(/^[a-z][a-z0-9_.]{0,63}$/, "must match [a-z][a-z0-9_.]{0,63}");
 export const propertyKey = z.string().regex(/^[a-z][a-z0-9_]{0,63}$/, "must match [a-z][a-z0-9_]{0,63}");
 /** Numbers that a double holds exactly, as every body parser of ours demands (RFC 7493). */
 const property = z.union(
-  [z.string().max(512), z.number().min(Number.MIN_SAFE_INTEGER).max(Number.MAX_SAFE_INTEGER), z.boolean(), z.null()],
+  [anyText(0, 512), z.number().min(Number.MIN_SAFE_INTEGER).max(Number.MAX_SAFE_INTEGER), z.boolean(), z.null()],
   "must be a string up to 512 characters, a number up to 2^53 - 1, a boolean or null",
 );
 
@@ -20,10 +20,7 @@ export const trackedEvent = z.strictObject({
   properties: z
     .record(propertyKey, property)
     .refine((p) => Object.keys(p).length <= 32, "at most 32 properties")
-    .refine(
-      (p) => Object.values(p).every((v) => typeof v !== "string" || v.isWellFormed()),
-      "must be well-formed Unicode",
-    )
+    .meta({ maxProperties: 32 })
     .optional(),
 });
 export type TrackedEvent = z.infer<typeof trackedEvent>;
@@ -48,17 +45,25 @@ export const retentionQuery = z.object({
   cohort: z.enum(["day", "week", "month"], "must be one of day, week, month").default("week"),
   periods: wholeNumber(1, 52, 8),
 });
+const STEPS = /^[a-z][a-z0-9_.]{0,63}(?:,[a-z][a-z0-9_.]{0,63}){1,9}$/;
+/** At most 366 days, in any unit. */
+const WITHIN =
+  /^(?:[1-9][0-9]{0,5}s|(?:[1-9][0-9]{0,4}|[1-4][0-9]{5}|5[01][0-9]{4}|52[0-6][0-9]{3}|5270[0-3][0-9]|527040)m|(?:[1-9][0-9]{0,2}|[1-7][0-9]{3}|8[0-6][0-9]{2}|87[0-7][0-9]|878[0-4])h|(?:[1-9][0-9]?|[12][0-9]{2}|3[0-5][0-9]|36[0-6])d|(?:[1-9]|[1-4][0-9]|5[0-2])w)$/;
+const SECONDS = { s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 };
+
 export const funnelQuery = z.object({
   steps: z
     .string()
-    .transform((s) => s.split(","))
-    .pipe(z.array(eventName).min(2, "2 to 10 steps").max(10, "2 to 10 steps")),
-  within: z
-    .string()
-    .regex(/^[1-9]\d{0,5}[smhdw]$/, "must be a duration such as 30m, 24h or 7d")
-    .transform((s) => Number(s.slice(0, -1)) * { s: 1, m: 60, h: 3600, d: 86400, w: 604800 }[s.slice(-1) as "s"]!)
-    .pipe(z.number().max(366 * 86400, "must be at most a year"))
-    .default(7 * 86400),
+    .regex(STEPS, "must be 2 to 10 names of events with commas between them")
+    .transform((s) => s.split(",")),
+  within: documentAs(
+    z
+      .string()
+      .regex(WITHIN, "must be a duration such as 30m, 24h or 7d, of at most a year")
+      .transform((s) => Number(s.slice(0, -1)) * SECONDS[s.slice(-1) as keyof typeof SECONDS])
+      .default(7 * SECONDS.d),
+    { type: "string", pattern: WITHIN.source, default: "7d" },
+  ),
   ...range,
 });
 export const topQuery = z.object({ name: eventName, property: propertyKey, ...range, limit: wholeNumber(1, 100, 10) });

@@ -1,15 +1,24 @@
 import { z } from "zod";
-import { country, text, wholeNumber } from "./fields.ts";
+import { country, documentAs, text, wholeNumber } from "./fields.ts";
 
-const oneTag = z.string().regex(/^[a-z0-9-]{1,32}$/, "must match [a-z0-9-]{1,32}");
+const TAG = /^[a-z0-9-]{1,32}$/;
+const oneTag = z.string().regex(TAG, "must match [a-z0-9-]{1,32}");
 
 export const searchQuery = z.object({
   q: text(0, 200).default(""),
   country: country.optional(),
   /** Repeated: all of them must be there. */
-  tag: z.union([oneTag.transform((t) => [t]), z.array(oneTag).max(10)]).default([]),
+  tag: documentAs(z.union([oneTag.transform((t) => [t]), z.array(oneTag).max(10, "at most 10 tags")]), {
+    type: "array",
+    items: { type: "string", pattern: TAG.source },
+    maxItems: 10,
+  }).default([]),
   limit: wholeNumber(1, 100, 20),
-  cursor: z.string().max(8000).optional(),
+  cursor: z
+    .string()
+    .max(8000)
+    .regex(/^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{43}$/, "is not a cursor of ours")
+    .optional(),
 });
 export type SearchQuery = z.infer<typeof searchQuery>;
 

@@ -1,9 +1,9 @@
 import { z } from "zod";
-import { text } from "./fields.ts";
+import { anyText, text, userIdField } from "./fields.ts";
 
 export const logInBody = z.strictObject({
-  login: z.string().min(1, "must not be empty").max(254, "must have at most 254 characters"),
-  password: z.string().min(1, "must not be empty").max(1024, "must have at most 1024 characters"),
+  login: anyText(1, 254),
+  password: anyText(1, 1024),
   device: text(1, 100).optional(),
 });
 export type LogInBody = z.infer<typeof logInBody>;
@@ -22,4 +22,6 @@ export const currentSession = z.object({
   session: sessionBody,
   user: z.object({ id: z.uuid(), handle: z.string(), displayName: z.string() }),
 });
+/** Whose sessions: the operator has to say it, for a person it is always the person. */
+export const sessionsQueryOfOperator = z.object({ userId: userIdField.optional() });
 export const sessionList = z.object({ sessions: z.array(sessionBody) });

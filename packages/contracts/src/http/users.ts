@@ -28,7 +28,8 @@ export const patchUserBody = z
   .refine(
     ({ currentPassword: _, ...change }) => Object.values(change).some((v) => v !== undefined),
     "at least one field to change is needed",
-  );
+  )
+  .meta({ minProperties: 1, not: { required: ["currentPassword"], maxProperties: 1 } });
 export type PatchUserBody = z.infer<typeof patchUserBody>;
 
 /** A user as everybody sees it; `email` only with the user's own or the operator's token. */

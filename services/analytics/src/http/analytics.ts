@@ -44,7 +44,7 @@ export function addAnalyticsRoutes(
     return (questions) => queries.sessions(questions, range);
   });
   answer("retention", contracts.retentionQuery, (q) => {
-    const range = rangeOf(q, q.cohort);
+    const range = rangeOf(q, q.cohort, "cohort");
     return (questions) => queries.retention(questions, q.cohort, q.periods, range);
   });
   answer("funnel", contracts.funnelQuery, (q) => {

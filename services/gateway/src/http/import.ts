@@ -39,7 +39,6 @@ export function addImport(app: Express, { peers, authenticate }: GatewayContext)
   app.post("/v1/admin/import", async (req: Request, res: Response) => {
     await requireOperator(authenticate, req);
     const body = parseBody(importBody, req);
-    refuseAmbiguous(body.events);
     const requestId = requestIdOf(req);
     const tokens: ConsistencyToken[] = [];
     const ids = await idsOfEarlier(peers.user, body, requestId);
@@ -80,15 +79,6 @@ export function addImport(app: Express, { peers, authenticate }: GatewayContext)
   });
 }
 
-function refuseAmbiguous(events: ImportedEvent[]): void {
-  const errors = events.flatMap((event, i): FieldError[] =>
-    event.userId && event.userKey !== undefined
-      ? [{ path: `events.${i}.userKey`, message: "give userId or userKey, not both" }]
-      : [],
-  );
-  if (errors.length > 0) throw badRequest(errors.slice(0, 50));
-}
-
 /** The ids of the people whom events name by key and who are not in this body: of an earlier import. 400 for one that was never imported, before anything is written. */
 async function idsOfEarlier(user: Peer, body: ImportBody, requestId: string): Promise<Map<string, string>> {
   const here = new Set(body.users.map((u) => u.key));
@@ -104,10 +94,11 @@ async function idsOfEarlier(user: Peer, body: ImportBody, requestId: string): Pr
   }
   const errors = body.events.flatMap((event, i): FieldError[] =>
     event.userKey !== undefined && !here.has(event.userKey) && !ids.has(event.userKey)
-      ? [{ path: `events.${i}.userKey`, message: "names nobody of this or an earlier import" }]
+      ? [{ path: `events.${i}.userKey`, message: "is no key of `users` or of an earlier import" }]
       : [],
   );
-  if (errors.length > 0) throw badRequest(errors.slice(0, 50));
+  if (errors.length > 0)
+    throw badRequest([...errors.slice(0, 49), { path: "users", message: "lacks a key that an event names" }]);
   return ids;
 }
 

@@ -29,7 +29,11 @@ export function createCursors(secrets: readonly [Buffer, ...Buffer[]]) {
         const wanted = sealOf(payload, query, secret);
         return given.length === wanted.length && timingSafeEqual(given, wanted);
       });
-      if (rest.length > 0 || !good) throw badCursor("is not one of this query");
+      if (rest.length > 0 || !good)
+        throw badRequest([
+          { path: "cursor", message: "is not one of this query" },
+          { path: "q", message: "must be as where the cursor came from, and so must country and tag" },
+        ]);
       const [pit, after, asOf, walk = ""] = JSON.parse(Buffer.from(payload, "base64url").toString("utf8")) as [
         string,
         Position["after"],

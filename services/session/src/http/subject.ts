@@ -1,12 +1,12 @@
-import { userIdField } from "@quartet/contracts";
-import { identityOf, parseQuery, requireUser } from "@quartet/service";
+import { sessionsQueryOfOperator } from "@quartet/contracts";
+import { HttpProblem, identityOf, parseQuery, requireUser } from "@quartet/service";
 import type { Request } from "express";
-import { z } from "zod";
 
-const operatorQuery = z.object({ userId: userIdField });
-
-/** Whose sessions a request is about: the caller's own, or for the operator those of `?userId=`. */
+/** Whose sessions a request is about: the caller's own, or for the operator those of `?userId=`; 403 without, as the operator has none. */
 export function subjectOf(req: Request): string {
-  if (identityOf(req)?.kind === "operator") return parseQuery(operatorQuery, req).userId;
-  return requireUser(req).userId;
+  if (identityOf(req)?.kind !== "operator") return requireUser(req).userId;
+  const { userId } = parseQuery(sessionsQueryOfOperator, req);
+  if (userId !== undefined) return userId;
+  const message = "is needed with the operator's token, which has no sessions of its own";
+  throw new HttpProblem(403, { detail: `userId ${message}`, errors: [{ path: "userId", message }] });
 }

@@ -1,4 +1,11 @@
-import { importedUser, type ServiceStatus, userIdField } from "@quartet/contracts";
+import {
+  anyText,
+  deadLettersQuery,
+  importedUser,
+  logInBody,
+  type ServiceStatus,
+  userIdField,
+} from "@quartet/contracts";
 import {
   addActivity,
   badRequest,
@@ -39,15 +46,11 @@ export interface InternalRoutesOptions {
   broker: { up(): boolean; answers(): Promise<boolean>; streams(): Promise<Record<string, { messages: number }>> };
 }
 
-const credentials = z.strictObject({ login: z.string().max(254), password: z.string().max(1024) });
+const credentials = logInBody.pick({ login: true, password: true });
 const people = z.strictObject({ users: z.array(importedUser).max(1000) });
-const keys = z.strictObject({ keys: z.array(z.string().max(320)).max(5000) });
+const keys = z.strictObject({ keys: z.array(anyText(0, 320)).max(5000) });
 const repairs = z.strictObject({
   users: z.array(z.strictObject({ id: userIdField, above: z.number().int().nonnegative() })).max(100),
-});
-const page = z.object({
-  limit: z.coerce.number().int().min(1).max(1000).default(100),
-  after: z.coerce.number().int().min(0).default(0),
 });
 
 /** The calls that only other services of ours make. */
@@ -108,7 +111,7 @@ export function addInternalRoutes(app: Express, options: InternalRoutesOptions):
     }
   };
   app.get("/internal/dead", onlyFor("gateway"), async (req, res) => {
-    const { after, limit } = parseQuery(page, req);
+    const { after, limit } = parseQuery(deadLettersQuery, req);
     res.json(await dead.list(after, limit));
   });
   app.get("/internal/dead/:seq", onlyFor("gateway"), async (req, res) => {
