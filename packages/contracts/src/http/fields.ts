@@ -61,12 +61,16 @@ export function text(min: number, max: number, options: { multiline?: boolean } 
 /** RFC 5322's dot-atom (64 at most) at a name of RFC 1035 with two labels or more: what mail servers take, in ASCII. */
 const EMAIL =
   /^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+(?:[A-Za-z]{2,63}|[Xx][Nn]--[A-Za-z0-9-]{0,58}[A-Za-z0-9])$/;
-export const email = z
-  .email({ pattern: EMAIL, error: "must be one valid address" })
-  .regex(/^[^@]{1,64}@/, "must have at most 64 characters before the @")
-  .max(254, "must have at most 254 characters")
-  // After the look at it: beyond ASCII lower case makes another address of some.
-  .transform((value) => value.toLowerCase());
+const LOCAL_PART = /^[^@]{1,64}@/;
+export const email = documentAs(
+  z
+    .email({ pattern: EMAIL, error: "must be one valid address" })
+    .regex(LOCAL_PART, "must have at most 64 characters before the @")
+    .max(254, "must have at most 254 characters")
+    // After the look at it: beyond ASCII lower case makes another address of some.
+    .transform((value) => value.toLowerCase()),
+  { type: "string", format: "email", maxLength: 254, pattern: EMAIL.source, allOf: [{ pattern: LOCAL_PART.source }] },
+);
 export const password = anyText(12, 256);
 export const handle = z.string().regex(/^[a-z0-9_]{3,32}$/, "must match [a-z0-9_]{3,32}");
 
@@ -110,7 +114,7 @@ const DAY =
 const TIME = "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]+)?";
 const OFFSET = "(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])";
 /** With an offset the first and the last day reach beyond the years that count: the document leaves those out, and a time there that counts is taken all the same. */
-const BEYOND = { pattern: "^(?:1970-01-01T.*[+]|2099-12-31T.*-[0-9]{2}:|2100)" };
+const BEYOND = { pattern: "^(?:1970-01-01T.*[+]|2099-12-31T.*-[0-9]{2}:)" };
 
 /** An RFC 3339 time from 1970 up to 2100. */
 export const occurredAt = documentAs(
@@ -127,7 +131,12 @@ export const instant = documentAs(
     .refine((v) => Date.parse(v) >= EARLIEST && Date.parse(v) <= LATEST, "must be from 1970 to 2100"),
   {
     anyOf: [
-      { type: "string", format: "date-time", pattern: `^${DAY}T${TIME}${OFFSET}$`, not: BEYOND },
+      {
+        type: "string",
+        format: "date-time",
+        pattern: `^(?:${DAY}T${TIME}${OFFSET}|2100-01-01T00:00:00(?:\\.0+)?Z)$`,
+        not: BEYOND,
+      },
       { type: "string", format: "date", pattern: `^(?:${DAY}|2100-01-01)$` },
     ],
   },
