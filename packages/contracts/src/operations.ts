@@ -306,8 +306,10 @@ export const operations: Operation[] = [
     responseHeaders: ["Consistency-Token"],
     problems: [403],
     rules: [
+      {
         fields: ["events.*.userKey", "users"],
-        rule: "`userKey` is the `key` of one of `users`, or of a person of an earlier import.",,
+        rule: "`userKey` is the `key` of one of `users`, or of a person of an earlier import.",
+      },
     ],
   },
   {
@@ -324,7 +326,7 @@ export const operations: Operation[] = [
   {
     method: "get",
     path: "/v1/admin/dead/{seq}",
-    params: seq ,
+    params: { seq },
     tag: "Operator",
     summary: "A dead letter",
     auth: "operator",
@@ -335,7 +337,7 @@ export const operations: Operation[] = [
   {
     method: "post",
     path: "/v1/admin/dead/{seq}/retry",
-    params: seq ,
+    params: { seq },
     tag: "Operator",
     summary: "Try a dead letter again",
     auth: "operator",
@@ -345,7 +347,7 @@ export const operations: Operation[] = [
   {
     method: "delete",
     path: "/v1/admin/dead/{seq}",
-    params: seq ,
+    params: { seq },
     tag: "Operator",
     summary: "Drop a dead letter",
     auth: "operator",
@@ -377,7 +379,7 @@ export const operations: Operation[] = [
   {
     method: "get",
     path: "/v1/admin/rebuilds/{store}",
-    params: store: admin.rebuildable ,
+    params: { store: admin.rebuildable },
     tag: "Operator",
     summary: "How far the rebuild of a derived store is",
     auth: "operator",
