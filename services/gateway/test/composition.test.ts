@@ -236,7 +236,7 @@ describe("POST /v1/admin/import", () => {
     });
     expect([unknown.status, unknown.body.errors.map((e: { path: string }) => e.path)]).toEqual([
       400,
-      ["events.2.userKey"],
+      ["events.2.userId", "events.2.userKey"],
     ]);
     expect((await send({ events: [{ name: "a" }, { name: "a", userKey: "never" }] })).body.errors[0].path).toBe(
       "events.1.userKey",

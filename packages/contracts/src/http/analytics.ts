@@ -45,17 +45,19 @@ export const retentionQuery = z.object({
   cohort: z.enum(["day", "week", "month"], "must be one of day, week, month").default("week"),
   periods: wholeNumber(1, 52, 8),
 });
-const STEPS = /^[a-z][a-z0-9_.]{0,63}(?:,[a-z][a-z0-9_.]{0,63}){1,9}$/;
 /** At most 366 days, in any unit. */
 const WITHIN =
   /^(?:[1-9][0-9]{0,5}s|(?:[1-9][0-9]{0,4}|[1-4][0-9]{5}|5[01][0-9]{4}|52[0-6][0-9]{3}|5270[0-3][0-9]|527040)m|(?:[1-9][0-9]{0,2}|[1-7][0-9]{3}|8[0-6][0-9]{2}|87[0-7][0-9]|878[0-4])h|(?:[1-9][0-9]?|[12][0-9]{2}|3[0-5][0-9]|36[0-6])d|(?:[1-9]|[1-4][0-9]|5[0-2])w)$/;
 const SECONDS = { s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 };
 
 export const funnelQuery = z.object({
-  steps: z
-    .string()
-    .regex(STEPS, "must be 2 to 10 names of events with commas between them")
-    .transform((s) => s.split(",")),
+  steps: documentAs(
+    z
+      .string()
+      .transform((s) => s.split(","))
+      .pipe(z.array(eventName).min(2, "2 to 10 steps").max(10, "2 to 10 steps")),
+    { type: "string", pattern: "^[a-z][a-z0-9_.]{0,63}(?:,[a-z][a-z0-9_.]{0,63}){1,9}$" },
+  ),
   within: documentAs(
     z
       .string()

@@ -1,11 +1,4 @@
-import {
-  anyText,
-  deadLettersQuery,
-  importedUser,
-  logInBody,
-  type ServiceStatus,
-  userIdField,
-} from "@quartet/contracts";
+import { anyText, deadLettersQuery, importedUser, type ServiceStatus, userIdField } from "@quartet/contracts";
 import {
   addActivity,
   badRequest,
@@ -46,7 +39,7 @@ export interface InternalRoutesOptions {
   broker: { up(): boolean; answers(): Promise<boolean>; streams(): Promise<Record<string, { messages: number }>> };
 }
 
-const credentials = logInBody.pick({ login: true, password: true });
+const credentials = z.strictObject({ login: anyText(0, 254), password: anyText(0, 1024) });
 const people = z.strictObject({ users: z.array(importedUser).max(1000) });
 const keys = z.strictObject({ keys: z.array(anyText(0, 320)).max(5000) });
 const repairs = z.strictObject({
