@@ -17,7 +17,7 @@ export const patchUserBody = z
     email: f.email,
     password: f.password,
     /** Needed with `password` and `email` by whoever is not the operator; the length is a log-in's. */
-    currentPassword: z.string().min(1, "must not be empty").max(1024, "must have at most 1024 characters"),
+    currentPassword: f.anyText(1, 1024),
     handle: f.handle,
     displayName: f.displayName,
     bio: f.bio,
