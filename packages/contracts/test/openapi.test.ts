@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { z } from "zod";
-import { mutants, type Schema, valid } from "../../../test/lib/schemas.ts";
 import { openApi, operations } from "../src/openapi.ts";
+import { mutants, type Schema, valid } from "../src/testing.ts";
 
 interface Described {
   parameters: { name: string; in: string; required: boolean; schema: Schema }[];
