@@ -1,7 +1,8 @@
 import { type ConsistencyToken, decodeToken, MalformedToken } from "@quartet/contracts";
 import type { Request, Response } from "express";
+import { type Awaited, ClientGone } from "./client-gone.ts";
 import { metrics } from "./metrics.ts";
-import { badRequest, HttpProblem } from "./problem.ts";
+import { badRequest } from "./problem.ts";
 
 /** The longest wait a caller may ask for, in seconds. */
 export const maxWaitSeconds = 10;
@@ -43,14 +44,6 @@ export function parseWait(prefer: string | string[] | undefined): number {
   return 0;
 }
 
-/** Thrown for a caller who went away while waiting; nobody reads the answer. 499 as nginx has it. */
-export class ClientGone extends HttpProblem {
-  override name = "ClientGone";
-  constructor() {
-    super(499, { title: "Client Closed Request", detail: "the client went away" });
-  }
-}
-
 export interface WaitersOptions<Wish> {
   /**
    * One question to the store for all of them: whether it shows what each wish asks for, in the same order. It has to end, by an answer or an error, within a
@@ -73,7 +66,7 @@ export interface Waiters<Wish> {
    * Whether the store shows what `wish` asks for, at the latest `waitMs` from now (0: after one look). Rejects with the error of a look, and with ClientGone as
    * soon as `res` is closed.
    */
-  until(wish: Wish, options: { waitMs: number; res: Pick<Response, "closed" | "once" | "off"> }): Promise<boolean>;
+  until(wish: Wish, options: { waitMs: number; res: Awaited }): Promise<boolean>;
 }
 
 interface Waiter<Wish> {

@@ -6,6 +6,7 @@ export { type ApiOptions, createApi, finishApi, requestIdOf, sendProblem } from 
 export * from "./audit-metrics.ts";
 export { fieldErrors, jsonBody, parseBody, parseParams, parseQuery, rawBody } from "./body.ts";
 export { canonicalAddress, clientHeader, clientOf } from "./client.ts";
+export * from "./client-gone.ts";
 export * from "./config.ts";
 export * from "./dependency.ts";
 export { createFairQueue, type FairQueue, type FairQueueOptions, type Turn } from "./fair-queue.ts";
