@@ -15,6 +15,7 @@ import {
 } from "@quartet/service";
 import type { Express } from "express";
 import { z } from "zod";
+import { shared } from "../shared.ts";
 import { similar } from "../store/search.ts";
 import { countLiving, erase } from "../store/users.ts";
 import type { SearchContext } from "./context.ts";
@@ -30,19 +31,20 @@ const person = z.object({ userId: userIdField });
 const similarParams = z.object({ limit: wholeNumber(1, 50, 5) });
 const erasure = z.strictObject({ userId: userIdField, version: z.number().int().nonnegative() });
 const DIGEST_CACHE_MS = 400;
-const WALK_MS = 30_000;
+/** A little less than User waits. */
+const WALK_MS = 25_000;
 const SLOW_MS = 10_000;
 
 /** The calls that only other services of ours make. */
 export function addInternalRoutes(app: Express, context: SearchContext, options: InternalOptions): void {
-  const { elasticsearch, client, names, digests, freshen } = context;
+  const { elasticsearch, askFor, client, names, digests, freshen } = context;
   app.use("/internal", onlyServices);
 
   app.get("/internal/similar/:userId", onlyFor("gateway"), async (req, res) => {
     const { userId } = parseParams(person, req);
     const { limit } = parseQuery(similarParams, req);
     await freshen(req, res);
-    const found = await elasticsearch.run(() => similar(context, userId, limit));
+    const found = await askFor(res, (signal) => similar(context, userId, limit, signal));
     if (!found) throw notFound("nobody is known under this id");
     res.json({ similar: found });
   });
@@ -58,10 +60,12 @@ export function addInternalRoutes(app: Express, context: SearchContext, options:
     state: () => elasticsearch.run(() => options.rebuilds.state()),
   });
 
-  const allDigests = remembered(DIGEST_CACHE_MS, () => elasticsearch.run(() => digests.all(), { timeoutMs: WALK_MS }));
+  // One walk at a time, and over with its deadline: what it has read by then stays read.
+  const allDigests = shared(() => elasticsearch.run((signal) => digests.all(signal), { timeoutMs: WALK_MS }), 0);
+  const recentDigests = remembered(DIGEST_CACHE_MS, allDigests);
   app.get("/internal/digests", onlyFor("user"), async (req, res) => {
     // An audit must not be answered with what was there before it began.
-    res.json(await allDigests({ fresh: req.query.fresh === "true" }));
+    res.json(await (req.query.fresh === "true" ? allDigests() : recentDigests()));
   });
 
   app.get("/internal/digests/:bucket", onlyFor("user"), async (req, res) => {
@@ -69,7 +73,8 @@ export function addInternalRoutes(app: Express, context: SearchContext, options:
     if (!Number.isInteger(bucket) || bucket < 0 || bucket > 255) {
       throw badRequest({ path: "bucket", message: "must be 0 to 255" });
     }
-    res.json({ users: await elasticsearch.run(() => digests.bucket(bucket), { timeoutMs: WALK_MS }) });
+    const users = await elasticsearch.run((signal) => digests.bucket(bucket, signal), { timeoutMs: WALK_MS });
+    res.json({ users });
   });
 
   addActivity(app);

@@ -1,6 +1,6 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "@elastic/elasticsearch";
 import { remembered } from "@quartet/service";
+import { shared } from "../shared.ts";
 import { createDigests, type Digests } from "./digests.ts";
 import type { IndexNames } from "./indexes.ts";
 import { createSnapshots, type Snapshots } from "./pits.ts";
@@ -21,38 +21,6 @@ export interface SearchStore {
 const CACHED_MS = 100;
 /** A refresh makes a segment: readers who wait must not make one each. */
 const REFRESH_SPACING_MS = 40;
-
-/** Runs `work` for everybody who asks at about the same time: whoever asks while it runs shares the next run, which begins after they asked. */
-function shared(work: () => Promise<void>, spacingMs: number): () => Promise<void> {
-  let running: Promise<void> | undefined;
-  let next: Promise<void> | undefined;
-  let ended = Number.NEGATIVE_INFINITY;
-  const start = async (): Promise<void> => {
-    const pause = ended + spacingMs - performance.now();
-    if (pause > 0) await sleep(pause);
-    try {
-      await work();
-    } finally {
-      ended = performance.now();
-    }
-  };
-  const run = (): Promise<void> => {
-    if (!running) {
-      running = start().finally(() => {
-        running = undefined;
-      });
-      return running;
-    }
-    next ??= running
-      .catch(() => {})
-      .then(() => {
-        next = undefined;
-        return run();
-      });
-    return next;
-  };
-  return run;
-}
 
 /** `slow` is for what takes longer than a request has. */
 export function createStore(client: Client, slow: Client, names: IndexNames): SearchStore {

@@ -1,4 +1,10 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { beforeAll, expect, it } from "vitest";
+import { connectElasticsearch } from "../../src/store/client.ts";
+import { indexNames } from "../../src/store/indexes.ts";
+import { createSnapshots } from "../../src/store/pits.ts";
 import { eventually } from "../process.ts";
 import type { Shared } from "../service.test.ts";
 import { after, change, type Person, person, seen as visible } from "../world.ts";
@@ -110,5 +116,44 @@ export function paging(shared: Shared) {
     });
     const stats = await shared.world.admin.indices.stats({ index: "t-users", metric: "search" });
     expect(stats._all?.total?.search?.open_contexts).toBeLessThan(walks / 2);
+  });
+
+  it("remembers nothing of 50,000 walks that were left in the middle", async () => {
+    const client = connectElasticsearch(shared.world.elasticsearch.urlFor("search"), 10_000);
+    const snapshots = createSnapshots(client, indexNames("t"), async () => undefined, { keepAliveMs: 300 });
+    setFlagsFromString("--expose-gc");
+    const collect = runInNewContext("gc") as () => void;
+    const heap = () => {
+      collect();
+      return process.memoryUsage().heapUsed;
+    };
+    const walkAway = async (walks: number) => {
+      // Each hundred from a snapshot of its own.
+      for (let i = 0; i < walks; i++) {
+        if (i % (walks / 10) === 0) await snapshots.take(performance.now());
+        snapshots.begun(`pit ${Math.floor(i / 100)}`);
+      }
+    };
+    await walkAway(1000);
+    const before = heap();
+    await walkAway(50_000);
+    await sleep(400);
+    snapshots.begun("the last");
+    expect(snapshots.remembered).toBe(2);
+    expect(heap() - before).toBeLessThan(1024 * 1024);
+    await client.close();
+  });
+
+  it("closes a snapshot early only when all its walks have ended", async () => {
+    const client = connectElasticsearch(shared.world.elasticsearch.urlFor("search"), 10_000);
+    const snapshots = createSnapshots(client, indexNames("t"), async () => undefined);
+    const { pit } = await snapshots.take(0);
+    const walks = Array.from({ length: 250 }, () => snapshots.begun(pit));
+    expect(snapshots.remembered).toBeLessThan(110);
+    for (const walk of walks) snapshots.ended(pit, walk);
+    // More than are remembered: it is left to end by itself.
+    expect(snapshots.remembered).toBe(1);
+    await client.closePointInTime({ id: pit });
+    await client.close();
   });
 }
