@@ -102,18 +102,18 @@ async function benchSearch(states: Outgoing[], part: Part) {
       part.untilMs,
       {
         async measured() {
-          await client.indices.delete({ index: "users-v2", ignore_unavailable: true });
+          await client.indices.delete({ index: "users-v3", ignore_unavailable: true });
           await ensureIndexes(client, { names: indexNames(""), ...settings });
           // Else the service would begin with making its consumer anew.
-          await noteReplay(client, "users-v2");
+          await noteReplay(client, "users-v3");
           return project("search", "USERS", messages, part, {
             ELASTICSEARCH_URL: engine.urlFor("search"),
           });
         },
         async raw() {
-          await client.indices.delete({ index: "raw-users-v2", ignore_unavailable: true });
+          await client.indices.delete({ index: "raw-users-v3", ignore_unavailable: true });
           await ensureIndexes(client, { names: indexNames("raw"), ...settings });
-          return bulkElasticsearch(http, "raw-users-v2", bodies, messages);
+          return bulkElasticsearch(http, "raw-users-v3", bodies, messages);
         },
       },
     );

@@ -7,6 +7,7 @@ import { paging } from "./suites/paging.ts";
 import { projection } from "./suites/projection.ts";
 import { rebuild } from "./suites/rebuild.ts";
 import { relevance } from "./suites/relevance.ts";
+import { scripts } from "./suites/scripts.ts";
 import { createWorld, type World } from "./world.ts";
 
 /** One Elasticsearch takes twenty seconds to start: all suites share it. */
@@ -24,6 +25,7 @@ beforeAll(async () => {
 afterAll(() => shared.world?.dispose());
 
 describe("relevance", () => relevance(shared));
+describe("scripts", () => scripts(shared));
 describe("freshness", () => freshness(shared));
 describe("paging", () => paging(shared));
 describe("internal calls", () => internal(shared));

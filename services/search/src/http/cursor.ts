@@ -17,8 +17,8 @@ export function createCursors(secrets: readonly [Buffer, ...Buffer[]]) {
       .digest();
   return {
     write(position: Position, query: CursorQuery): string {
-      const { pit, after, asOf = null, walk } = position;
-      const payload = Buffer.from(JSON.stringify([pit, after, asOf, walk])).toString("base64url");
+      const { pit, after, asOf = null, walk, mistyped } = position;
+      const payload = Buffer.from(JSON.stringify([pit, after, asOf, walk, mistyped])).toString("base64url");
       return `${payload}.${sealOf(payload, query).toString("base64url")}`;
     },
     /** 400 naming `cursor` for one that is not of this query. */
@@ -34,13 +34,10 @@ export function createCursors(secrets: readonly [Buffer, ...Buffer[]]) {
           { path: "cursor", message: "is not one of this query" },
           { path: "q", message: "must be as where the cursor came from, and so must country and tag" },
         ]);
-      const [pit, after, asOf, walk = ""] = JSON.parse(Buffer.from(payload, "base64url").toString("utf8")) as [
-        string,
-        Position["after"],
-        string | null,
-        string?,
-      ];
-      return { pit, after, asOf: asOf ?? undefined, walk };
+      const [pit, after, asOf, walk = "", mistyped = false] = JSON.parse(
+        Buffer.from(payload, "base64url").toString("utf8"),
+      ) as [string, Position["after"], string | null, string?, boolean?];
+      return { pit, after, asOf: asOf ?? undefined, walk, mistyped };
     },
   };
 }

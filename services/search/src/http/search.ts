@@ -8,7 +8,7 @@ import { badCursor, createCursors } from "./cursor.ts";
 
 /** The public reads. They need no token: what they show, everybody may see. */
 export function addSearchRoutes(app: Express, context: SearchContext & { keyring: Keyring }): void {
-  const { elasticsearch, client, freshen } = context;
+  const { askFor, client, freshen } = context;
   const cursors = createCursors(context.keyring.secrets("search cursors"));
 
   app.get("/v1/search", async (req, res) => {
@@ -18,14 +18,14 @@ export function addSearchRoutes(app: Express, context: SearchContext & { keyring
     if (query.cursor === undefined) {
       await freshen(req, res);
       const notBefore = token ? performance.now() : 0;
-      page = await elasticsearch.run(() => firstPage(context, query, notBefore));
+      page = await askFor(res, (signal) => firstPage(context, query, { notBefore, signal }));
     } else {
       const position = cursors.read(query.cursor, query);
       try {
         // All pages are of one moment: waiting would change nothing.
-        const sees = () => elasticsearch.run(() => snapshotSees(client, position, token ?? {}));
+        const sees = () => askFor(res, (signal) => snapshotSees(client, position, token ?? {}, signal));
         if (token) await awaitFreshness(res, { waitMs: 0, check: sees });
-        page = await elasticsearch.run(() => nextPage(context, query, position));
+        page = await askFor(res, (signal) => nextPage(context, query, position, signal));
       } catch (error) {
         if (isSnapshotGone(error)) throw badCursor("has expired: begin again without one");
         throw error;
@@ -45,6 +45,6 @@ export function addSearchRoutes(app: Express, context: SearchContext & { keyring
     const { q, limit } = parseQuery(suggestQuery, req);
     await freshen(req, res);
     res.setHeader("Cache-Control", "no-store");
-    res.json({ suggestions: await elasticsearch.run(() => suggest(context, q, limit)) });
+    res.json({ suggestions: await askFor(res, (signal) => suggest(context, q, limit, signal)) });
   });
 }

@@ -42,6 +42,11 @@ export function isIndexMissing(error: unknown): boolean {
   );
 }
 
+/** Whether an error is about a field that the index does not have. */
+export function isFieldMissing(error: unknown): boolean {
+  return error instanceof errors.ResponseError && /no mapping found for field/.test(JSON.stringify(error.body ?? ""));
+}
+
 /** Whether a point in time is gone, or never was. */
 export function isSnapshotGone(error: unknown): boolean {
   return (

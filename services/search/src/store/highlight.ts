@@ -1,4 +1,4 @@
-import { type Group, groupsOf, withinEdits } from "./fold.ts";
+import { groupsOf, isMistyped, movable, type Word, wholesOf } from "./fold.ts";
 import type { ParsedQuery, QueryUnit, Term } from "./query.ts";
 
 const ESCAPES: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
@@ -9,40 +9,59 @@ export function escapeHtml(text: string): string {
 }
 
 /** The same rule as the query's: exact, beginning, or as many typing errors as are forgiven. */
-function matches(word: string, term: Term): boolean {
-  if (word === term.text || (term.prefix && word.startsWith(term.text))) return true;
-  return term.edits > 0 && word.codePointAt(0) === term.text.codePointAt(0) && withinEdits(word, term.text, term.edits);
+function matches(word: string, { text, prefix, edits }: Term): boolean {
+  return word === text || (prefix && word.startsWith(text)) || (edits > 0 && isMistyped(word, text, edits));
 }
 
 type Range = [start: number, end: number];
+const placeOf = ({ start, end }: Word): Range => [start, end];
+
+/** A text taken apart as it is indexed. */
+interface Indexed {
+  words: Word[];
+  wholes: Word[];
+}
 
 /** Places in a text that one unit of the query matches. */
-function places(groups: Group[], unit: QueryUnit): Range[] {
-  const ranges: Range[] = [];
-  for (const { words, kind, joined } of groups) {
-    if (unit.kind === "ideographs") {
-      for (let i = 0; i + unit.parts.length <= words.length; i++) {
-        if (unit.parts.every((part, j) => part.text === words[i + j]!.text)) {
-          ranges.push([words[i]!.start, words[i + unit.parts.length - 1]!.end]);
-        }
-      }
-    } else {
-      const found = words.filter(
-        ({ text }) => matches(text, unit.joined) || unit.parts.some((part) => matches(text, part)),
-      );
-      for (const { start, end } of found) ranges.push([start, end]);
-      if (found.length === 0 && kind === "compound" && matches(joined, unit.joined)) {
-        ranges.push([words[0]!.start, words.at(-1)!.end]);
-      }
+function places({ words, wholes }: Indexed, { kind, joined, parts, merged }: QueryUnit): Range[] {
+  const found = kind === "run" ? rows(words, parts) : [];
+  const terms = kind === "run" ? [joined] : [joined, ...parts, ...merged];
+  for (const word of words) {
+    if (!(kind === "run" && word.sign) && terms.some((term) => matches(word.text, term))) found.push(placeOf(word));
+  }
+  // What was run together is marked only where none of its words is.
+  const isMarked = ({ start, end }: Word) => found.some(([from, to]) => from < end && to > start);
+  const together = wholes.filter(
+    (whole) => !isMarked(whole) && [joined, ...merged].some((t) => matches(whole.text, t)),
+  );
+  return [...found, ...together.map(placeOf)];
+}
+
+/** Where the signs stand in a row, as the index finds them: whatever is between two of them, if it is no word. */
+function rows(words: Word[], signs: Term[]): Range[] {
+  const found: Range[] = [];
+  const last = signs.at(-1)!;
+  const split = last.prefix ? movable(last.text) : undefined;
+  const wanted = [signs.map(({ text }) => text)];
+  if (split) wanted.push([...wanted[0]!.slice(0, -1), ...split]);
+  for (const row of wanted) {
+    const end = row.length - 1;
+    for (let i = 0; i + end < words.length; i++) {
+      const isThere = row.every((text, j) => {
+        const word = words[i + j]!.text;
+        return word === text || (j === end && last.prefix && word.startsWith(text));
+      });
+      if (isThere) found.push([words[i]!.start, words[i + end]!.end]);
     }
   }
-  return ranges;
+  return found;
 }
 
 /** The text, HTML-escaped, with every word that the query matches in <em>; undefined if there is none. */
-export function highlightText(text: string, query: ParsedQuery): string | undefined {
+export function highlightText(text: string, query: ParsedQuery, { isName = false } = {}): string | undefined {
   const groups = groupsOf(text);
-  const ranges = query.units.flatMap((unit) => places(groups, unit)).sort((a, b) => a[0] - b[0] || b[1] - a[1]);
+  const indexed = { words: groups.flatMap(({ words }) => words), wholes: wholesOf(text, groups, { isName }) };
+  const ranges = query.units.flatMap((unit) => places(indexed, unit)).sort((a, b) => a[0] - b[0] || b[1] - a[1]);
   if (ranges.length === 0) return undefined;
   let out = "";
   let at = 0;
@@ -66,7 +85,7 @@ interface Highlighted {
 /** Highlights of a hit by field, from the original text; of `tags` the matching ones. A field without a match is absent. */
 export function highlightsOf(user: Highlighted, query: ParsedQuery): Record<string, string[]> {
   const texts: [string, (string | undefined)[]][] = [
-    ["displayName", [highlightText(user.displayName, query)]],
+    ["displayName", [highlightText(user.displayName, query, { isName: true })]],
     ["handle", [query.handle === user.handle ? `<em>${user.handle}</em>` : highlightText(user.handle, query)]],
     ["bio", [highlightText(user.bio, query)]],
     ["tags", user.tags.map((tag) => highlightText(tag, query))],

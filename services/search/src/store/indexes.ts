@@ -8,7 +8,7 @@ const RETIRED_AT_LEAST_MS = 3_000;
 const RETIRED_AT_MOST_MS = 30 * 60_000;
 
 /** Goes up with every change of the mapping that old documents do not satisfy. */
-const VERSION = 2;
+const VERSION = 3;
 
 export interface IndexNames {
   /** The alias that readers and writers name. */
@@ -25,7 +25,10 @@ export function indexNames(prefix: string): IndexNames {
 const kept = { type: "keyword", index: false, doc_values: false } as const;
 /** Folded words with spaces between (see fold.ts). */
 const words = { type: "text", analyzer: "whitespace", index_prefixes: { min_chars: 1, max_chars: 12 } } as const;
-const DERIVED = ["name", "handleText", "bioText", "tagText"] as const;
+const TEXTS = ["name", "handleText", "bioText", "tagText"] as const;
+/** All words of the texts, to find those that are nearly the same as a mistyped one. */
+const dictionary = { type: "keyword", doc_values: false, norms: false } as const;
+const DERIVED = [...TEXTS, "words"];
 
 /**
  * Only field types and analysis that every distribution of the engine has. The folded texts are what is searched; the originals are kept to be shown.
@@ -36,8 +39,11 @@ const properties: Record<string, estypes.MappingProperty> = {
   id: { type: "keyword" },
   deleted: { type: "boolean" },
   bucket: { type: "short" },
+  /** Of the bucket, for the audit (see digests.ts). */
+  slice: { type: "short" },
   handle: { type: "keyword" },
-  ...Object.fromEntries(DERIVED.map((field) => [field, words])),
+  ...Object.fromEntries(TEXTS.map((field) => [field, words])),
+  words: dictionary,
   country: { type: "keyword" },
   tags: { type: "keyword" },
   displayName: kept,

@@ -1,10 +1,19 @@
 import type { Client, estypes } from "@elastic/elasticsearch";
 import type { ConsistencyToken, SearchBody, SearchQuery } from "@quartet/contracts";
-import { whole } from "./client.ts";
+import { isFieldMissing, whole } from "./client.ts";
 import { highlightsOf } from "./highlight.ts";
-import type { IndexNames } from "./indexes.ts";
 import { KEEP_ALIVE, type Snapshot } from "./pits.ts";
-import { type ParsedQuery, parseQuery, searchQuery, similarQuery, suggestQuery } from "./query.ts";
+import {
+  type Neighbours,
+  NO_NEIGHBOURS,
+  neighboursOf,
+  neighboursRequest,
+  type ParsedQuery,
+  parseQuery,
+  searchQuery,
+  similarQuery,
+  suggestQuery,
+} from "./query.ts";
 import type { SearchStore } from "./store.ts";
 import { stored, type UserDocument } from "./users.ts";
 
@@ -18,6 +27,8 @@ const NEWEST_FIRST: estypes.SortCombinations[] = [{ id: "desc" }];
 export interface Position extends Snapshot {
   after: estypes.SortResults;
   walk: string;
+  /** Words that are nearly the same count too. */
+  mistyped: boolean;
 }
 
 export interface Page {
@@ -33,21 +44,32 @@ type Hit = estypes.SearchHit<UserDocument>;
 type Answer = estypes.SearchResponse<UserDocument>;
 type Facet = SearchBody["facets"]["country"];
 
+/** So many people who have the words as they were typed fill the largest page: then nobody is looked for who has only nearly the same. */
+const FILLED = 100;
+
 /**
  * The first page. A result that does not fit on one page is read from a snapshot, so that the pages fit together whatever is written meanwhile.
- * `notBefore` (as `performance.now()` tells time): the snapshot is not older.
+ * `notBefore` (as `performance.now()` tells time): the snapshot is not older. `signal`: nobody waits for it any more.
  */
-export async function firstPage(store: SearchStore, wanted: Wanted, notBefore = 0): Promise<Page> {
-  const { client, names, snapshots } = store;
+export async function firstPage(store: SearchStore, wanted: Wanted, options: FirstPageOptions = {}): Promise<Page> {
+  const { names, snapshots } = store;
+  const { notBefore = 0, signal } = options;
   const parsed = parseQuery(wanted.q);
   const asOf = await store.watermark();
-  let answer = await ask(client, wanted, parsed, { index: names.users });
-  const snapshot = answer.hits.hits.length > wanted.limit ? await snapshots.take(notBefore) : undefined;
-  if (snapshot) answer = await ask(client, wanted, parsed, pitOf(snapshot.pit));
-  const alive = await living(client, names, answer.hits.hits);
-  const page = pageOf(wanted, parsed, answer, alive, snapshot ?? { pit: "", asOf });
+  let found = await find(store, wanted, parsed, { index: names.users }, signal);
+  const isMore = found.answer.hits.hits.length > wanted.limit;
+  const snapshot = isMore ? await snapshots.take(notBefore) : undefined;
+  if (snapshot) found = await find(store, wanted, parsed, pitOf(snapshot.pit), signal);
+  const { answer, mistyped } = found;
+  const alive = await living(store, answer.hits.hits, signal);
+  const page = pageOf(wanted, parsed, answer, alive, { ...(snapshot ?? { pit: "", asOf }), mistyped });
   if (page.next) page.next.walk = snapshots.begun(page.next.pit);
   return page;
+}
+
+export interface FirstPageOptions {
+  notBefore?: number;
+  signal?: AbortSignal | undefined;
 }
 
 /** A later page: from the snapshot of the first. */
@@ -55,27 +77,88 @@ export async function nextPage(
   store: SearchStore,
   wanted: Wanted,
   { after, walk, ...snapshot }: Position,
+  signal?: AbortSignal,
 ): Promise<Page> {
-  const { client, names, snapshots } = store;
   const parsed = parseQuery(wanted.q);
-  const answer = await ask(client, wanted, parsed, { ...pitOf(snapshot.pit), search_after: after });
-  const page = pageOf(wanted, parsed, answer, await living(client, names, answer.hits.hits), snapshot, walk);
-  if (!page.next) snapshots.ended(snapshot.pit, walk);
+  const where = pitOf(snapshot.pit);
+  const neighbours = snapshot.mistyped ? (await lookUp(store.client, parsed, where, signal)).neighbours : NO_NEIGHBOURS;
+  const answer = await ask(store.client, wanted, parsed, neighbours, { ...where, search_after: after }, signal);
+  const page = pageOf(wanted, parsed, answer, await living(store, answer.hits.hits, signal), snapshot, walk);
+  if (!page.next) store.snapshots.ended(snapshot.pit, walk);
   return page;
 }
 
+type Where = Pick<estypes.SearchRequest, "index" | "pit">;
+
+/**
+ * Two stages: whoever has the words as typed, or words that begin so. Only if they are too few for the largest page, whatever the filters and the page's size
+ * are, is looked for words that are nearly the same: finding these is what a search costs most.
+ */
+async function find(
+  { client }: Pick<SearchStore, "client">,
+  wanted: Wanted,
+  parsed: ParsedQuery,
+  where: Where,
+  signal?: AbortSignal,
+): Promise<{ answer: Answer; mistyped: boolean }> {
+  const answer = await ask(client, wanted, parsed, NO_NEIGHBOURS, where, signal);
+  if (totalOf(answer) >= FILLED) return { answer, mistyped: false };
+  const { neighbours, exact } = await lookUp(client, parsed, where, signal);
+  if (neighbours.size === 0 || exact >= FILLED) return { answer, mistyped: false };
+  return { answer: await ask(client, wanted, parsed, neighbours, where, signal), mistyped: true };
+}
+
+/** The neighbours of a query's words, and how many people have the words as typed, with no filter (at most FILLED are counted). */
+async function lookUp(
+  client: Client,
+  parsed: ParsedQuery,
+  where: Where,
+  signal: AbortSignal | undefined,
+): Promise<{ neighbours: Neighbours; exact: number }> {
+  const suggest = neighboursRequest(parsed);
+  if (!suggest) return { neighbours: NO_NEIGHBOURS, exact: 0 };
+  const request: estypes.SearchRequest = {
+    ...where,
+    allow_partial_search_results: false,
+    query: searchQuery(parsed, { tag: [] }, NO_NEIGHBOURS),
+    size: 0,
+    track_total_hits: FILLED,
+    suggest,
+  };
+  try {
+    const answer = whole(await client.search(request, { signal }));
+    return { neighbours: neighboursOf(parsed, answer.suggest), exact: totalOf(answer) };
+  } catch (error) {
+    // An index of an earlier version is in use, until the one of this version is filled.
+    if (isFieldMissing(error)) return { neighbours: NO_NEIGHBOURS, exact: 0 };
+    throw error;
+  }
+}
+
+function totalOf({ hits: { total } }: Pick<estypes.SearchResponse, "hits">): number {
+  return typeof total === "number" ? total : (total?.value ?? 0);
+}
+
 /** Whether a snapshot shows what a token asks for. It does not change any more, so there is nothing to wait for. */
-export async function snapshotSees(client: Client, { pit, asOf }: Snapshot, token: ConsistencyToken): Promise<boolean> {
+export async function snapshotSees(
+  client: Client,
+  { pit, asOf }: Snapshot,
+  token: ConsistencyToken,
+  signal?: AbortSignal,
+): Promise<boolean> {
   if (token.a?.user && !(asOf && Date.parse(asOf) >= Date.parse(token.a.user))) return false;
   const users = token.u ?? [];
   if (users.length === 0) return true;
-  const answer = await client.search({
-    ...pitOf(pit),
-    query: { terms: { id: users.map(([id]) => id) } },
-    size: users.length,
-    version: true,
-    _source: false,
-  });
+  const answer = await client.search(
+    {
+      ...pitOf(pit),
+      query: { terms: { id: users.map(([id]) => id) } },
+      size: users.length,
+      version: true,
+      _source: false,
+    },
+    { signal },
+  );
   const versions = new Map(whole(answer).hits.hits.map((hit) => [hit._id, hit._version ?? -1]));
   return users.every(([id, version]) => (versions.get(id) ?? -1) >= version);
 }
@@ -86,32 +169,38 @@ async function ask(
   client: Client,
   { country, tag, limit }: Wanted,
   parsed: ParsedQuery,
+  neighbours: Neighbours,
   where: Pick<estypes.SearchRequest, "index" | "pit" | "search_after">,
+  signal: AbortSignal | undefined,
 ): Promise<Answer> {
-  const answer = await client.search<UserDocument>({
-    ...where,
-    allow_partial_search_results: false,
-    query: searchQuery(parsed, { country, tag }),
-    // One more than asked for tells whether there is another page.
-    size: limit + 1,
-    sort: parsed.blank ? NEWEST_FIRST : BEST_FIRST,
-    track_total_hits: true,
-    _source: ["id", "handle", "displayName", "bio", "country", "tags"],
-    aggs: {
-      country: { terms: { field: "country", size: COUNTRIES } },
-      tag: { terms: { field: "tags", size: TAGS } },
+  const answer = await client.search<UserDocument>(
+    {
+      ...where,
+      allow_partial_search_results: false,
+      query: searchQuery(parsed, { country, tag }, neighbours),
+      // One more than asked for tells whether there is another page.
+      size: limit + 1,
+      sort: parsed.blank ? NEWEST_FIRST : BEST_FIRST,
+      track_total_hits: true,
+      _source: ["id", "handle", "displayName", "bio", "country", "tags"],
+      aggs: {
+        country: { terms: { field: "country", size: COUNTRIES } },
+        tag: { terms: { field: "tags", size: TAGS } },
+      },
     },
-  });
+    { signal },
+  );
   return whole(answer);
 }
 
 /** Those hits that are still somebody, as of this moment and whatever view they come from. */
-async function living(client: Client, names: IndexNames, hits: Hit[]): Promise<Hit[]> {
-  const now = await stored(
-    client,
-    names,
-    hits.map((hit) => hit._id as string),
-  );
+async function living(
+  { client, names }: Pick<SearchStore, "client" | "names">,
+  hits: Hit[],
+  signal: AbortSignal | undefined,
+): Promise<Hit[]> {
+  const ids = hits.map((hit) => hit._id as string);
+  const now = await stored(client, names, ids, signal);
   return hits.filter((hit) => now.get(hit._id as string)?.deleted === false);
 }
 
@@ -138,20 +227,19 @@ function pageOf(
   parsed: ParsedQuery,
   answer: Answer,
   alive: Hit[],
-  snapshot: Snapshot,
+  snapshot: Snapshot & { mistyped: boolean },
   walk = "",
 ): Page {
   const all = answer.hits.hits;
   const shown = all.slice(0, wanted.limit);
   const last = shown.at(-1);
-  const { total } = answer.hits;
   const facet = (name: string) => {
     const found = answer.aggregations?.[name] as { buckets: { key: string; doc_count: number }[] } | undefined;
     return (found?.buckets ?? []).map((b) => ({ value: b.key, count: b.doc_count }));
   };
   const body = {
     hits: shown.filter((hit) => alive.includes(hit)).map((hit) => shownHit(hit, parsed)),
-    total: typeof total === "number" ? total : (total?.value ?? 0),
+    total: totalOf(answer),
     facets: { country: facet("country"), tag: facet("tag") },
   };
   const gone = all.filter((hit) => !alive.includes(hit));
@@ -171,31 +259,42 @@ function shownHit(hit: Hit, parsed: ParsedQuery): SearchBody["hits"][number] {
   return { id: hit._id as string, handle, displayName, bio, country, tags, score, highlight };
 }
 
-/** Type-ahead over names and handles; blank shows the newest. */
-export async function suggest({ client, names }: SearchStore, q: string, limit: number) {
+/** Type-ahead over names and handles; blank shows the newest. Who has only nearly the same words is shown where the others leave room. */
+export async function suggest(store: SearchStore, q: string, limit: number, signal?: AbortSignal) {
   const parsed = parseQuery(q);
-  return people(client, names, suggestQuery(parsed), limit);
+  const found = await people(store, suggestQuery(parsed, NO_NEIGHBOURS), limit, signal);
+  if (found.length >= limit) return found;
+  const { neighbours } = await lookUp(store.client, parsed, { index: store.names.users }, signal);
+  return neighbours.size === 0 ? found : people(store, suggestQuery(parsed, neighbours), limit, signal);
 }
 
 /** People like this one; undefined if nobody is there under this id. */
-export async function similar({ client, names }: SearchStore, id: string, limit: number) {
-  const person = await client.get<UserDocument>({ index: names.users, id }, { ignore: [404] });
+export async function similar(store: SearchStore, id: string, limit: number, signal?: AbortSignal) {
+  const person = await store.client.get<UserDocument>({ index: store.names.users, id }, { ignore: [404], signal });
   if (person._source?.deleted !== false) return undefined;
   const { tags = [], country = null, bio = "", displayName = "" } = person._source;
-  return people(client, names, similarQuery({ id, tags, country, bio, displayName }), limit);
+  return people(store, similarQuery({ id, tags, country, bio, displayName }), limit, signal);
 }
 
-async function people(client: Client, names: IndexNames, query: estypes.QueryDslQueryContainer, limit: number) {
-  const answer = await client.search<UserDocument>({
-    index: names.users,
-    allow_partial_search_results: false,
-    query,
-    size: limit,
-    sort: BEST_FIRST,
-    track_total_hits: false,
-    _source: ["id", "handle", "displayName"],
-  });
-  return (await living(client, names, whole(answer).hits.hits)).map((hit) => ({
+async function people(
+  { client, names }: SearchStore,
+  query: estypes.QueryDslQueryContainer,
+  limit: number,
+  signal: AbortSignal | undefined,
+) {
+  const answer = await client.search<UserDocument>(
+    {
+      index: names.users,
+      allow_partial_search_results: false,
+      query,
+      size: limit,
+      sort: BEST_FIRST,
+      track_total_hits: false,
+      _source: ["id", "handle", "displayName"],
+    },
+    { signal },
+  );
+  return (await living({ client, names }, whole(answer).hits.hits, signal)).map((hit) => ({
     id: hit._id as string,
     handle: hit._source?.handle ?? "",
     displayName: hit._source?.displayName ?? "",

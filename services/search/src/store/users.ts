@@ -2,20 +2,24 @@ import type { Client, estypes } from "@elastic/elasticsearch";
 import { auditBucket, type Source, type UserEvent } from "@quartet/contracts";
 import { unsafe } from "@quartet/service";
 import { Incomplete, isIndexMissing, statusOf, whole } from "./client.ts";
-import { indexedText } from "./fold.ts";
+import { dictionaryOf, indexedText } from "./fold.ts";
 import { type IndexNames, indexState } from "./indexes.ts";
 import { livingUsers } from "./query.ts";
+import { auditSlice } from "./slices.ts";
 
 /** A user as it is indexed; of a tombstone only `id`, `deleted` and `bucket`. The folded texts are not read back. */
 export interface UserDocument {
   id: string;
   deleted: boolean;
   bucket: number;
+  slice?: number;
   handle?: string;
   handleText?: string;
   name?: string;
   bioText?: string;
   tagText?: string;
+  /** Every word of the folded texts (see dictionaryOf). */
+  words?: string[];
   displayName?: string;
   bio?: string;
   country?: string | null;
@@ -45,15 +49,20 @@ export function toDocument(event: UserEvent): UserDocument {
   const bucket = auditBucket(id);
   if (event.type === "quartet.user.tombstone.v1") return { id, deleted: true, bucket };
   const { handle, displayName, bio, country, tags, revision } = event.data;
+  const texts = {
+    handleText: indexedText(handle),
+    name: indexedText(displayName, { isName: true }),
+    bioText: indexedText(bio),
+    tagText: indexedText(tags.join(" ")),
+  };
   return {
     id,
     deleted: false,
     bucket,
+    slice: auditSlice(id),
     handle,
-    handleText: indexedText(handle),
-    name: indexedText(displayName),
-    bioText: indexedText(bio),
-    tagText: indexedText(tags.join(" ")),
+    ...texts,
+    words: dictionaryOf(...Object.values(texts)),
     displayName,
     bio,
     country,
@@ -142,10 +151,18 @@ export interface Stored {
 }
 
 /** What is stored under each of the ids at this moment; absent if nothing. Throws Incomplete while a shard is being recovered. */
-export async function stored(client: Client, names: IndexNames, ids: string[]): Promise<Map<string, Stored>> {
+export async function stored(
+  client: Client,
+  names: IndexNames,
+  ids: string[],
+  signal?: AbortSignal,
+): Promise<Map<string, Stored>> {
   const found = new Map<string, Stored>();
   if (ids.length === 0) return found;
-  const { docs } = await client.mget<UserDocument>({ index: names.users, ids, _source_includes: ["deleted"] });
+  const { docs } = await client.mget<UserDocument>(
+    { index: names.users, ids, _source_includes: ["deleted"] },
+    { signal },
+  );
   for (const doc of docs) {
     if ("error" in doc) throw new Incomplete(`${doc.error.type}`);
     if (doc.found) found.set(doc._id, { version: doc._version ?? -1, deleted: doc._source?.deleted !== false });

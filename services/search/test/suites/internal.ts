@@ -126,7 +126,7 @@ export function internal(shared: Shared) {
   });
   it("warms the engine up although its first requests are refused", async () => {
     const { admin } = shared.world;
-    const index = "warm-warm-up-users-v2";
+    const index = "warm-warm-up-users-v3";
     const block = (on: boolean) => admin.indices.putSettings({ index, settings: { "index.blocks.read": on } });
     const searched = async () =>
       (await admin.indices.stats({ index, metric: "search" })).indices?.[index]?.total?.search?.query_total ?? 0;

@@ -34,7 +34,7 @@ export function projection(shared: Shared) {
 
   it("makes one index, however many replicas start at once", async () => {
     const { client, names } = await open("warm");
-    await client.indices.delete({ index: "warm-users-v2" });
+    await client.indices.delete({ index: "warm-users-v3" });
     const made = await Promise.all(
       Array.from({ length: 8 }, () => ensureIndexes(client, { names, replicas: 0, refreshInterval: "200ms" })),
     );
@@ -45,16 +45,16 @@ export function projection(shared: Shared) {
   it("leaves an index with another mapping in use, and begins to fill its successor", async () => {
     const client = connectElasticsearch(shared.world.elasticsearch.urlFor("search"), 10_000);
     const names = indexNames("old");
-    await client.indices.create({ index: "old-users-v1", aliases: { "old-users": {} } });
+    await client.indices.create({ index: "old-users-v2", aliases: { "old-users": {} } });
     const options = { names, replicas: 0, refreshInterval: "200ms" };
     expect(await Promise.all([ensureIndexes(client, options), ensureIndexes(client, options)])).toEqual([false, false]);
-    expect(await indexState(client, names)).toEqual({ live: ["old-users-v1"], next: "old-users-v2", retired: [] });
+    expect(await indexState(client, names)).toEqual({ live: ["old-users-v2"], next: "old-users-v3", retired: [] });
     const { next } = await rebuildMarks(client, names);
     await swapIndexes(client, names, next?.id ?? "");
     expect(await indexState(client, names)).toEqual({
-      live: ["old-users-v2"],
+      live: ["old-users-v3"],
       next: undefined,
-      retired: ["old-users-v1"],
+      retired: ["old-users-v2"],
     });
     // Written by code that did not know of it: the stream has to be replayed once more.
     expect((await replayState(client, names)).replayed).toBe(false);
@@ -70,7 +70,7 @@ export function projection(shared: Shared) {
     expect(await startRebuild(client, options)).toBe(true);
     await blockWrites(client, names);
     await swapIndexes(client, names, (await rebuildMarks(client, names)).next?.id ?? "");
-    expect((await indexState(client, names)).retired).toEqual(["worn-users-v2"]);
+    expect((await indexState(client, names)).retired).toEqual(["worn-users-v3"]);
     expect(await erase(client, names, p.id, 2)).toBe(true);
     const everywhere = await client.search({ index: "worn-users-v*", query: { match_all: {} } });
     expect(everywhere.hits.hits.map((hit) => hit._source)).toEqual([
@@ -179,7 +179,7 @@ export function projection(shared: Shared) {
       model: newestStates,
       runs: 12,
       async fresh() {
-        await client.indices.delete({ index: "prop-users-v2" });
+        await client.indices.delete({ index: "prop-users-v3" });
         await make();
         ids.clear();
         let replica = client;

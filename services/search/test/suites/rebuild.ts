@@ -1,6 +1,6 @@
 import { fixtures } from "@quartet/contracts/fixtures";
 import { expect, it } from "vitest";
-import { eventually } from "../process.ts";
+import { eventually, startService } from "../process.ts";
 import type { Shared } from "../service.test.ts";
 import { change, type Person, person, seen as visible } from "../world.ts";
 
@@ -87,4 +87,53 @@ export function rebuild(shared: Shared) {
       expect(held).toMatchObject({ _version: event.version, _source: { deleted: event.type.includes("tombstone") } });
     }
   });
+
+  it("takes over an installation of the version before: it answers meanwhile, and all is found by the new rules after", async () => {
+    const { admin } = shared.world;
+    const words = { type: "text", analyzer: "whitespace", index_prefixes: { min_chars: 1, max_chars: 12 } } as const;
+    const keyword = { type: "keyword" } as const;
+    await admin.indices.create({
+      index: "up-users-v2",
+      aliases: { "up-users": {} },
+      mappings: {
+        dynamic: "strict",
+        _meta: { replayed: true },
+        properties: {
+          ...{ id: keyword, handle: keyword, country: keyword, tags: keyword, displayName: keyword, bio: keyword },
+          ...{ name: words, handleText: words, bioText: words, tagText: words },
+          ...{ deleted: { type: "boolean" }, bucket: { type: "short" }, revision: { type: "long" } },
+          note: { type: "object", enabled: false },
+        },
+      },
+    });
+    const p = person({ displayName: "De Souza 김철수" });
+    const { id, handle } = p;
+    const document = { id, handle, displayName: p.displayName, deleted: false, name: "de souza 김철수", tags: ["old"] };
+    await admin.index({ index: "up-users", id, version: 1, version_type: "external", document, refresh: true });
+    const beat = beating();
+    const service = await startService("search", new URL("../../src/main.ts", import.meta.url), {
+      ELASTICSEARCH_URL: shared.world.elasticsearch.urlFor("search"),
+      NATS_URL: shared.world.nats.urlFor("search"),
+      INDEX_PREFIX: "up",
+    });
+    const find = (q: string) => service.get(`/v1/search?q=${encodeURIComponent(q)}`);
+    try {
+      await shared.world.publish(p);
+      const live = async () => Object.keys(await admin.indices.getAlias({ name: "up-users" })).join();
+      for (let old = true; old; ) {
+        const answers = [await find("suoza"), await find("souza"), await service.get("/v1/search/suggest?q=suoza")];
+        old = (await live()) === "up-users-v2";
+        // Not a word of the new rules yet, and not an error either.
+        for (const { status } of answers) expect([200, 503]).toContain(status);
+        if (old) expect(answers[1]!.body.hits?.map((hit: Person) => hit.id) ?? [id]).toContain(id);
+      }
+      await eventually(() => service.ready(), { what: "the new version ready" });
+      for (const q of ["desouza", "철수", "suoza"]) {
+        await eventually(async () => (await find(q)).body.hits?.some((hit: Person) => hit.id === id), { what: q });
+      }
+    } finally {
+      clearInterval(beat);
+      await service.kill();
+    }
+  }, 120_000);
 }
