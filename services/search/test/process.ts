@@ -1,11 +1,17 @@
 import type { Identity } from "@quartet/service";
 import * as testing from "@quartet/service/testing";
 
-/** A service as its own process, called the way the suites of this folder do: as anybody, or as User. */
+/** A service as its own process, called the way the suites of this folder do: as anybody, or as the service that calls there. */
 export interface ServiceProcess extends Omit<testing.ServiceProcess, "call" | "url" | "adminUrl"> {
   get(path: string, headers?: Record<string, string>): Promise<testing.Answer>;
   call(method: string, path: string, body?: unknown, as?: Identity): Promise<testing.Answer>;
 }
+
+/** Who asks for this in earnest. */
+const callerOf = (path: string): Identity => ({
+  kind: "service",
+  name: /^\/internal\/(erasures|digests)/.test(path) ? "user" : "gateway",
+});
 
 /** Starts `src/main.ts` on free ports and returns once it listens. */
 export async function startService(name: string, main: URL, env: Record<string, string>): Promise<ServiceProcess> {
@@ -15,7 +21,7 @@ export async function startService(name: string, main: URL, env: Record<string, 
       return service.log;
     },
     get: (path, headers = {}) => service.call("GET", path, { headers }),
-    call: (method, path, body, as = { kind: "service", name: "user" }) => service.call(method, path, { body, as }),
+    call: (method, path, body, as = callerOf(path)) => service.call(method, path, { body, as }),
     ready: service.ready,
     stop: service.stop,
     kill: service.kill,
