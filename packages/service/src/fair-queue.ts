@@ -1,5 +1,5 @@
 import type { Response } from "express";
-import { ClientGone } from "./freshness.ts";
+import { ClientGone } from "./client-gone.ts";
 import { type HttpProblem, tooManyRequests, unavailable } from "./problem.ts";
 
 export interface FairQueueOptions {

@@ -1,7 +1,7 @@
 import type { Response } from "express";
 import { Pool, errors as undici } from "undici";
+import { ClientGone } from "./client-gone.ts";
 import { createDependency, type Dependency } from "./dependency.ts";
-import { ClientGone } from "./freshness.ts";
 import { identityHeader } from "./identity.ts";
 import type { Identity, Keyring } from "./keyring.ts";
 import { metrics } from "./metrics.ts";

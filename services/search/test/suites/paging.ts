@@ -90,17 +90,17 @@ export function paging(shared: Shared) {
   it("refuses a cursor that is forged, or of another query, or over", async () => {
     const { body } = await get({ tag: "crowd", q: "walker", limit: "10" });
     const cursor = body.nextCursor as string;
-    const refused = async (query: Record<string, string>) => {
+    const refused = async (query: Record<string, string>, ...paths: string[]) => {
       const answer = await get(query);
       expect(answer.status).toBe(400);
-      expect(answer.body.errors).toEqual([{ path: "cursor", message: expect.any(String) }]);
+      expect(answer.body.errors.map((e: { path: string }) => e.path)).toEqual(["cursor", ...paths]);
     };
-    await refused({ tag: "crowd", q: "other", limit: "10", cursor });
-    await refused({ q: "walker", limit: "10", cursor });
-    await refused({ tag: "crowd", q: "walker", country: "NO", cursor });
-    await refused({ tag: "crowd", q: "walker", cursor: `x${cursor.slice(1)}` });
-    await refused({ tag: "crowd", q: "walker", cursor: cursor.slice(0, -2) });
-    await refused({ tag: "crowd", q: "walker", cursor: `${cursor}.x` });
+    await refused({ tag: "crowd", q: "other", limit: "10", cursor }, "q");
+    await refused({ q: "walker", limit: "10", cursor }, "q");
+    await refused({ tag: "crowd", q: "walker", country: "NO", cursor }, "q");
+    await refused({ tag: "crowd", q: "walker", cursor: `x${cursor.slice(1)}` }, "q");
+    await refused({ tag: "crowd", q: "walker", cursor: cursor.slice(0, -2) }, "q");
+    await refused({ tag: "crowd", q: "walker", cursor: `${cursor}.x` }, "q");
     expect((await get({ tag: "crowd", q: "walker", limit: "20", cursor })).status).toBe(200);
     const [pit] = JSON.parse(Buffer.from(cursor.split(".")[0]!, "base64url").toString());
     await shared.world.admin.closePointInTime({ id: pit });
