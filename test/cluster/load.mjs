@@ -73,6 +73,7 @@ async function signUp() {
   const handle = `c${tag}_${made++}`;
   const body = { handle, email: `${handle}@example.org`, password, displayName: `Zero ${handle}` };
   const created = await insist("sign-up", "POST", "/v1/users", {
+    token: OPERATOR_TOKEN,
     body,
     headers: { "idempotency-key": `key-${handle}` },
   });
@@ -82,7 +83,10 @@ async function signUp() {
 }
 
 async function logIn(person) {
-  const opened = await insist("log-in", "POST", "/v1/sessions", { body: { login: person.handle, password } });
+  const opened = await insist("log-in", "POST", "/v1/sessions", {
+    token: OPERATOR_TOKEN,
+    body: { login: person.handle, password },
+  });
   live++;
   return opened.body.token;
 }

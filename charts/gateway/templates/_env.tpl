@@ -5,6 +5,17 @@
 - name: QUARTET_OPERATOR_TOKEN
   valueFrom:
     secretKeyRef: { name: {{ include "gateway.operatorSecretName" . }}, key: operator-token }
+{{- $l := .Values.limits }}
+- { name: RATE_LIMITS, value: {{ ternary "on" "off" $l.enabled | quote }} }
+{{- with $l.trustProxy }}
+- { name: TRUST_PROXY, value: {{ toString . | quote }} }
+{{- end }}
+- { name: RATE_LIMIT_OPERATOR, value: {{ $l.operator }} }
+- { name: RATE_LIMIT_CLIENTS, value: {{ int $l.clients | quote }} }
+{{- range $name, $variable := dict "signUp" "SIGN_UP" "login" "LOGIN" "track" "TRACK" "search" "SEARCH" "analytics" "ANALYTICS" "other" "OTHER" }}
+- { name: RATE_LIMIT_{{ $variable }}, value: {{ get $l $name | quote }} }
+{{- end }}
+- { name: MAX_BUFFERED_BYTES, value: {{ int64 $l.bufferedBytes | quote }} }
 {{- end -}}
 {{/* Alone it answers for itself; with the services behind it, it says so of each. */}}
 {{- define "gateway.test" -}}

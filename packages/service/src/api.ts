@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { context } from "@opentelemetry/api";
 import express, { type Express, type NextFunction, type Request, type Response } from "express";
 import { z } from "zod";
-import { bufferBody, fieldErrors } from "./body.ts";
+import { BodyBudget, bufferBody, dropBody, fieldErrors } from "./body.ts";
 import type { Logger } from "./logger.ts";
 import { type Metrics, metrics as processMetrics } from "./metrics.ts";
 import { badRequest, HttpProblem, notFound } from "./problem.ts";
@@ -18,6 +18,12 @@ export interface ApiOptions {
   metrics?: Metrics;
   /** Called first for every request, to set headers that every answer carries. */
   prepare?: (req: Request, res: Response) => void;
+  /** Called before anything of a body is read, by the headers alone: rejects with why this caller may not send one. */
+  admit?: (req: Request, res: Response) => Promise<void> | void;
+  /** Bytes of bodies that the process holds at the same time. Default 64 MiB. */
+  bufferedBytes?: number;
+  /** Whose body it is, where one client may have no more than a quarter of that; undefined: not bounded by itself. */
+  clientOf?: (req: Request) => string | undefined;
 }
 
 const requestIds = new WeakMap<Request, string>();
@@ -42,6 +48,10 @@ export function createApi(options: ApiOptions): Express {
   const observe = observer(options);
   const inFlight = (options.metrics ?? processMetrics).gauge("quartet_http_requests_in_flight").labels(options.name);
   inFlight.set(0);
+  const budget = new BodyBudget(options.bufferedBytes ?? 64 * 1024 * 1024);
+  (options.metrics ?? processMetrics).gauge("quartet_request_bodies_bytes", (gauge) =>
+    gauge.labels(options.name).set(budget.bytes),
+  );
 
   app.use((req: Request, res: Response, next: NextFunction) => {
     const given = req.headers["x-request-id"];
@@ -79,14 +89,24 @@ export function createApi(options: ApiOptions): Express {
     );
   });
 
-  app.use((req: Request, _res: Response, next: NextFunction) => {
+  app.use((req: Request, res: Response, next: NextFunction) => {
     const path = pathOf(req.url);
     try {
       decodeURIComponent(path);
     } catch {
       return next(badRequest({ path: "path", message: "has a malformed percent-encoding" }));
     }
-    bufferBody(req, limitOf(req.method, path)).then(() => next(), next);
+    const read = async (): Promise<void> => {
+      try {
+        await options.admit?.(req, res);
+      } catch (error) {
+        // Whoever is still writing gets to read the answer.
+        dropBody(req);
+        throw error;
+      }
+      await bufferBody(req, limitOf(req.method, path), budget, options.clientOf?.(req));
+    };
+    read().then(() => next(), next);
   });
   return app;
 }

@@ -12,18 +12,19 @@ const discardBytes = 64 * 1024 * 1024;
 
 /**
  * Reads the whole body of a request into memory, at most `limitBytes`; more is 413, at once, while the rest of it is read and dropped (a
- * server that stops reading makes the client hang or see a reset instead of the answer). Done for every request and before routing.
+ * server that stops reading makes the client hang or see a reset instead of the answer). Done for every request and before routing. What does not fit
+ * into `budget` any more, as a whole or for this client, is 503.
  */
-export function bufferBody(req: Request, limitBytes: number): Promise<void> {
+export function bufferBody(req: Request, limitBytes: number, budget?: BodyBudget, client?: string): Promise<void> {
   const encoding = req.headers["content-encoding"];
   const declared = Number(req.headers["content-length"] ?? 0);
   if (declared > limitBytes) {
-    discard(req);
+    dropBody(req);
     return Promise.reject(tooLarge(limitBytes));
   }
   if (declared === 0 && req.headers["transfer-encoding"] === undefined) return Promise.resolve();
   if (encoding !== undefined && encoding !== "identity") {
-    discard(req);
+    dropBody(req);
     return Promise.reject(unsupportedMediaType("a compressed body is not accepted"));
   }
   return new Promise((resolve, reject) => {
@@ -33,8 +34,12 @@ export function bufferBody(req: Request, limitBytes: number): Promise<void> {
       size += chunk.length;
       if (size > limitBytes) {
         settle();
-        discard(req);
+        dropBody(req);
         reject(tooLarge(limitBytes));
+      } else if (budget && !budget.take(req, chunk.length, client)) {
+        settle();
+        dropBody(req);
+        reject(new HttpProblem(503, { ...FULL, headers: { "Retry-After": "1" } }));
       } else chunks.push(chunk);
     };
     const onEnd = (): void => {
@@ -54,7 +59,61 @@ export function bufferBody(req: Request, limitBytes: number): Promise<void> {
   });
 }
 
-function discard(req: Request): void {
+const FULL = { detail: "too many bodies are being read at the moment", slug: "overloaded" };
+
+/**
+ * The bytes of bodies that a process holds at the same time: of all requests, and of one client's. They count from their arrival until their request is
+ * answered. Whoever is not told apart by a client (the operator) is bounded by the whole alone.
+ */
+export class BodyBudget {
+  readonly #most: number;
+  readonly #mostPerClient: number;
+  readonly #held = new Map<Request, { bytes: number; client: string | undefined }>();
+  readonly #perClient = new Map<string, number>();
+  #bytes = 0;
+
+  /** One client may have a quarter of `most` bytes. */
+  constructor(most: number) {
+    this.#most = most;
+    this.#mostPerClient = Math.ceil(most / 4);
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** False if they do not fit; nothing is counted then. */
+  take(req: Request, bytes: number, client: string | undefined): boolean {
+    const ofClient = client === undefined ? 0 : (this.#perClient.get(client) ?? 0) + bytes;
+    if (this.#bytes + bytes > this.#most || ofClient > this.#mostPerClient) return false;
+    let held = this.#held.get(req);
+    if (!held) {
+      held = { bytes: 0, client };
+      this.#held.set(req, held);
+      const give = (): void => this.#giveBack(req);
+      if (req.res) req.res.once("close", give);
+      else req.once("close", give);
+    }
+    held.bytes += bytes;
+    this.#bytes += bytes;
+    if (client !== undefined) this.#perClient.set(client, ofClient);
+    return true;
+  }
+
+  #giveBack(req: Request): void {
+    const held = this.#held.get(req);
+    if (!held) return;
+    this.#held.delete(req);
+    this.#bytes -= held.bytes;
+    if (held.client === undefined) return;
+    const left = (this.#perClient.get(held.client) ?? 0) - held.bytes;
+    if (left > 0) this.#perClient.set(held.client, left);
+    else this.#perClient.delete(held.client);
+  }
+}
+
+/** Reads the rest of a body and throws it away, up to a bound, so that who sends it can read its answer; then the connection is cut. */
+export function dropBody(req: Request): void {
   let size = 0;
   req.on("error", () => {});
   req.on("data", (chunk: Buffer) => {

@@ -1,4 +1,4 @@
-import type { NextFunction, Request, RequestHandler, Response } from "express";
+import type { Request, RequestHandler } from "express";
 import type { Identity, Keyring } from "./keyring.ts";
 import { forbidden, unauthorized } from "./problem.ts";
 
@@ -7,17 +7,21 @@ export const identityHeader = "quartet-identity";
 
 const known = new WeakMap<Request, Identity>();
 
-/** Reads and verifies the identity of each request. A header that does not verify is 401; none is an anonymous caller. */
-export function identityMiddleware(keyring: Keyring): RequestHandler {
-  return (req: Request, _res: Response, next: NextFunction): void => {
+/**
+ * Reads and verifies the identity of a request by its headers alone: `createApi({ admit: identify(keyring) })`. A header that does not verify is 401; none is
+ * an anonymous caller. Nobody but a service gets as far as sending a body to anything below `/internal`, be it there or not.
+ */
+export function identify(keyring: Keyring): (req: Request) => void {
+  return (req) => {
     const header = req.headers[identityHeader];
-    if (header === undefined) {
-      next();
-      return;
+    if (header !== undefined) {
+      const identity = typeof header === "string" ? keyring.verify(header) : undefined;
+      if (!identity) throw unauthorized("the identity of the caller is not valid");
+      known.set(req, identity);
     }
-    const identity = typeof header === "string" ? keyring.verify(header) : undefined;
-    if (identity) known.set(req, identity);
-    next(identity ? undefined : unauthorized("the identity of the caller is not valid"));
+    if (/^\/internal(?:\/|$)/.test(req.path) && required(req).kind !== "service") {
+      throw forbidden("this is only for services");
+    }
   };
 }
 
@@ -65,12 +69,6 @@ export function onlyFor(...callers: string[]): RequestHandler {
     next();
   };
 }
-
-/** For what is below `/internal` and has no route: a stranger does not learn that, 401 or 403 before 404. */
-export const onlyServices: RequestHandler = (req, _res, next) => {
-  if (required(req).kind !== "service") throw forbidden("this is only for services");
-  next();
-};
 
 function required(req: Request): Identity {
   const identity = known.get(req);

@@ -56,6 +56,22 @@ export const catalogue = {
     labels: { service },
     in: all,
   },
+  quartet_rate_limited_total: {
+    type: "counter",
+    help: "Requests answered by 429 because their client, or the person whose token they carried, had asked for too many",
+    labels: {
+      group: "`sign-up`, `login`, `track`, `search`, `analytics`, `other`",
+      kind: "`client`: an address; `principal`: a person",
+    },
+    in: ["gateway"],
+    absent: "until the first",
+  },
+  quartet_request_bodies_bytes: {
+    type: "gauge",
+    help: "Bytes of request bodies that are held: read, and their request not answered yet",
+    labels: { service },
+    in: all,
+  },
   quartet_reads_waiting: {
     type: "gauge",
     help: "Reads that wait until the store shows what their consistency token asks for",

@@ -2,7 +2,7 @@ import { catalogue, type MetricDefinition, type ServiceName } from "./metric-cat
 import { collectRuntimeMetrics, metrics } from "./metrics.ts";
 
 const SECTIONS: [RegExp, string, string][] = [
-  [/^quartet_(http|reads)/, "HTTP", "Rate, errors and duration of every route."],
+  [/^quartet_(http|reads|rate|request)/, "HTTP", "Rate, errors and duration of every route."],
   [
     /^quartet_(dependency|pool|password)/,
     "Stores and peers, as a client sees them",

@@ -9,7 +9,7 @@ import {
   currentTraceparent,
   finishApi,
   type Identity,
-  identityMiddleware,
+  identify,
   type Listening,
   listen,
   metrics,
@@ -31,8 +31,12 @@ const Thing = z.strictObject({ name: z.string().max(5), tags: z.array(z.string()
 let api: Listening;
 
 beforeAll(async () => {
-  const app = createApi({ name: "test", logger: createLogger("test", "silent"), bodyLimitBytes: 1024 });
-  app.use(identityMiddleware(keyringOf("search")));
+  const app = createApi({
+    name: "test",
+    logger: createLogger("test", "silent"),
+    bodyLimitBytes: 1024,
+    admit: identify(keyringOf("search")),
+  });
   app.post("/things", (req, res) => void res.status(201).json(parseBody(Thing, req)));
   app.get(
     "/things",

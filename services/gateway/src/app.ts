@@ -1,16 +1,17 @@
-import { createApi, finishApi, type Keyring, type Logger } from "@quartet/service";
-import type { Express } from "express";
+import { canonicalAddress, createApi, finishApi, type Keyring, type Logger } from "@quartet/service";
+import type { Express, Request } from "express";
 import type { GatewayConfig } from "./config.ts";
 import { consoleGuard, withConsole } from "./console/guard.ts";
 import { addConsole } from "./console/routes.ts";
 import { addAudits } from "./http/audit.ts";
-import { authenticator } from "./http/authenticate.ts";
+import { authenticator, oncePerRequest, operatorCheck } from "./http/authenticate.ts";
 import { addDeadLetters } from "./http/dead.ts";
 import { addImport } from "./http/import.ts";
+import { createLimits } from "./http/limits.ts";
 import { addPages } from "./http/pages.ts";
 import { createPeers } from "./http/peers.ts";
 import { addPeople } from "./http/people.ts";
-import { addProxy, bodyLimit } from "./http/proxy.ts";
+import { addProxy, admission, bodyLimit } from "./http/proxy.ts";
 import { addRebuilds } from "./http/rebuild.ts";
 import { securityHeaders } from "./http/security.ts";
 import { addStatus } from "./http/status.ts";
@@ -23,9 +24,20 @@ export async function createGateway(
 ): Promise<{ app: Express; endStreams: () => void; close: () => Promise<void> }> {
   const peers = createPeers(config, keyring);
   const guard = consoleGuard(config);
-  const authenticate = withConsole(authenticator(peers.session, config.QUARTET_OPERATOR_TOKEN), guard);
+  const authenticate = oncePerRequest(withConsole(authenticator(peers.session, config.QUARTET_OPERATOR_TOKEN), guard));
   const context = { peers, authenticate };
-  const app = createApi({ name: "gateway", logger, bodyLimitBytes: bodyLimit, prepare: securityHeaders });
+  const byToken = operatorCheck(config.QUARTET_OPERATOR_TOKEN);
+  const isOperator = (req: Request) => byToken(req) || (guard?.holds(req) ?? false);
+  const app = createApi({
+    name: "gateway",
+    logger,
+    bodyLimitBytes: bodyLimit,
+    prepare: securityHeaders,
+    admit: admission(authenticate, createLimits(config, isOperator)),
+    bufferedBytes: config.MAX_BUFFERED_BYTES,
+    clientOf: (req) => (isOperator(req) ? undefined : canonicalAddress(req.ip)),
+  });
+  app.set("trust proxy", config.TRUST_PROXY ?? false);
   await addPages(app);
   addProxy(app, context);
   addPeople(app, context);

@@ -1,5 +1,6 @@
 import { commonConfig } from "@quartet/service";
 import { z } from "zod";
+import { limitsConfig } from "./http/limits.ts";
 
 const baseUrl = z.url({ protocol: /^https?$/, error: "must be an http URL" });
 
@@ -10,6 +11,22 @@ export const gatewayConfig = z.object({
   SESSION_URL: baseUrl,
   ANALYTICS_URL: baseUrl,
   SEARCH_URL: baseUrl,
+  ...limitsConfig,
+  /** Bytes of request bodies that are held at the same time; one client but the operator may have a quarter. */
+  MAX_BUFFERED_BYTES: z.coerce
+    .number()
+    .int()
+    .min(1024 * 1024)
+    .default(64 * 1024 * 1024),
+  /** How many proxies stand before it, or their addresses and nets: only they are believed in `X-Forwarded-For`. Default: none. */
+  TRUST_PROXY: z
+    .string()
+    .regex(
+      /^(\d{1,2}|[0-9a-fA-F.:/, ]{2,1000})$/,
+      "must be a number of proxies, or addresses and nets with commas between",
+    )
+    .transform((text) => (/^\d{1,2}$/.test(text) ? Number(text) : text.split(",").map((part) => part.trim())))
+    .optional(),
   QUARTET_OPERATOR_TOKEN: z.string().min(16, "needs at least 16 characters"),
   /**
    * The live part of the page at `/`. `off`: it is not there. `operator`: for whoever has the token (the console's own, else the operator's). `local`:

@@ -11,7 +11,7 @@ interface CallOptions {
 }
 
 /** A gateway process for the tests of one file, with an upstream in the place of each service; Session knows `anns-token` and `bobs-token`. */
-export function useGateway() {
+export function useGateway(env: Record<string, string> = {}) {
   const up = {
     user: new Upstream("user"),
     session: new Upstream("session"),
@@ -22,12 +22,15 @@ export function useGateway() {
   let gateway: Awaited<ReturnType<typeof startGateway>>;
   beforeAll(async () => {
     await Promise.all(all.map((u) => u.start()));
-    gateway = await startGateway({
-      user: up.user.port,
-      session: up.session.port,
-      analytics: up.analytics.port,
-      search: up.search.port,
-    });
+    gateway = await startGateway(
+      {
+        user: up.user.port,
+        session: up.session.port,
+        analytics: up.analytics.port,
+        search: up.search.port,
+      },
+      env,
+    );
   });
   afterAll(async () => {
     expect(await gateway.stop()).toBe(0);
@@ -72,5 +75,5 @@ export function useGateway() {
     return { status: Number(/^HTTP\/1.1 (\d+)/.exec(text)?.[1]) };
   }
 
-  return { up, all, call, raw, log: () => gateway.log() };
+  return { up, all, call, raw, log: () => gateway.log(), url: () => gateway.url, admin: () => gateway.admin };
 }

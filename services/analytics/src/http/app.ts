@@ -1,4 +1,4 @@
-import { createApi, finishApi, identityMiddleware, type Keyring, type Logger } from "@quartet/service";
+import { createApi, finishApi, identify, type Keyring, type Logger } from "@quartet/service";
 import type { Express } from "express";
 import { addAnalyticsRoutes } from "./analytics.ts";
 import { addInternalRoutes, type InternalOptions } from "./internal.ts";
@@ -11,9 +11,9 @@ export function createApp(options: InternalOptions & TrackOptions & { logger: Lo
   const app = createApi({
     name: "analytics",
     logger: options.logger,
+    admit: identify(options.keyring),
     bodyLimitBytes: (_method, path) => (path === "/v1/track" ? TRACK_BYTES : 64 * 1024),
   });
-  app.use(identityMiddleware(options.keyring));
   addInternalRoutes(app, options);
   addTrackRoute(app, options);
   addAnalyticsRoutes(app, options);

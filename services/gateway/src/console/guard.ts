@@ -1,4 +1,5 @@
 import { createHash, timingSafeEqual } from "node:crypto";
+import { BlockList, isIP } from "node:net";
 import { forbidden, HttpProblem } from "@quartet/service";
 import type { Request } from "express";
 import type { GatewayConfig } from "../config.ts";
@@ -8,6 +9,8 @@ import type { Authenticate } from "../http/authenticate.ts";
 export const consoleHeader = "quartet-console";
 
 export interface Guard {
+  /** Whether a request carries the console's token, wherever it comes from. */
+  holds(req: Request): boolean;
   /** Passes a request of our own page that carries the console's token, or the operator's: 403 from anywhere else, 401 without it. */
   act(req: Request): void;
   /** Passes whoever may watch: in local mode anybody on this machine, otherwise only with the token. */
@@ -21,14 +24,17 @@ export function consoleGuard(config: GatewayConfig): Guard | undefined {
   const wanted = [config.QUARTET_CONSOLE_TOKEN, config.QUARTET_OPERATOR_TOKEN].flatMap((token) =>
     token ? [digest(token)] : [],
   );
-  const check = (req: Request): void => {
+  const holds = (req: Request): boolean => {
     const given = req.headers[consoleHeader];
-    const right = typeof given === "string" && wanted.some((token) => timingSafeEqual(digest(given), token));
-    if (!right) {
+    return typeof given === "string" && wanted.some((token) => timingSafeEqual(digest(given), token));
+  };
+  const check = (req: Request): void => {
+    if (!holds(req)) {
       throw new HttpProblem(401, { detail: "the console's token is needed; it is printed at the start" });
     }
   };
   return {
+    holds,
     act(req) {
       requireSameOrigin(req);
       check(req);
@@ -36,8 +42,9 @@ export function consoleGuard(config: GatewayConfig): Guard | undefined {
     watch(req) {
       const site = req.headers["sec-fetch-site"];
       if (site !== undefined && site !== "same-origin") throw forbidden("this answers only its own page");
-      // by name and not only by address: a name that somebody else points at this machine is not ours
-      if (!(local && isLoopback(req.headers.host))) check(req);
+      // By name and by address: a name that somebody else points at this machine is not ours, and a name is what anybody may write.
+      const here = isLoopback(req.headers.host) && isOwnAddress(req.socket.remoteAddress);
+      if (!(local && here)) check(req);
     },
   };
 }
@@ -70,6 +77,15 @@ function hostOf(origin: string): string | undefined {
 
 function isLoopback(host: string | undefined): boolean {
   return /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$/.test(host ?? "");
+}
+
+const loopback = new BlockList();
+loopback.addSubnet("127.0.0.0", 8, "ipv4");
+loopback.addAddress("::1", "ipv6");
+
+function isOwnAddress(address: string | undefined): boolean {
+  const family = isIP(address ?? "");
+  return family !== 0 && loopback.check(address as string, family === 4 ? "ipv4" : "ipv6");
 }
 
 function digest(token: string): Buffer {

@@ -22,13 +22,12 @@ const introspectionMs = 700;
  * cached, so a revoked token is refused from the moment its revocation is committed.
  */
 export function authenticator(session: Peer, operatorToken: string): Authenticate {
-  const operator = digest(operatorToken);
+  const isOperator = operatorCheck(operatorToken);
   return async (req) => {
-    const header = req.headers.authorization;
-    if (header === undefined) return undefined;
-    const token = /^Bearer +([\x21-\x7e]{1,512})$/i.exec(header)?.[1];
+    if (req.headers.authorization === undefined) return undefined;
+    const token = bearerOf(req);
     if (token === undefined) throw unauthorized("Authorization must be `Bearer` and a token");
-    if (timingSafeEqual(digest(token), operator)) return { kind: "operator" };
+    if (isOperator(req)) return { kind: "operator" };
     const answer = await session.request("POST", "/internal/introspect", {
       body: { token },
       requestId: requestIdOf(req),
@@ -40,6 +39,34 @@ export function authenticator(session: Peer, operatorToken: string): Authenticat
     if (!known.success) throw unavailable("session", 1, known.error);
     return { kind: "user", ...known.data };
   };
+}
+
+/** Whether a request carries the operator's token; nobody is asked for it. */
+export function operatorCheck(operatorToken: string): (req: Request) => boolean {
+  const operator = digest(operatorToken);
+  return (req) => {
+    const token = bearerOf(req);
+    return token !== undefined && timingSafeEqual(digest(token), operator);
+  };
+}
+
+/** The same answer for the same request, however often it is asked. */
+export function oncePerRequest(authenticate: Authenticate): Authenticate {
+  const known = new WeakMap<Request, Promise<Identity | undefined>>();
+  return (req) => {
+    let answer = known.get(req);
+    if (!answer) {
+      answer = authenticate(req);
+      // Whoever asks gets the rejection; nobody may have to ask.
+      answer.catch(() => {});
+      known.set(req, answer);
+    }
+    return answer;
+  };
+}
+
+function bearerOf(req: Request): string | undefined {
+  return /^Bearer +([\x21-\x7e]{1,512})$/i.exec(req.headers.authorization ?? "")?.[1];
 }
 
 /** 401 without an identity, 403 with one that is not the operator's. */

@@ -10,13 +10,16 @@ import {
   unauthorized,
 } from "@quartet/service";
 import type { Express, Request, Response } from "express";
+import { type Authenticate, requireOperator } from "./authenticate.ts";
+import type { Limits } from "./limits.ts";
 import { budgetMs, type GatewayContext, type Peers } from "./peers.ts";
 
 /**
  * Whose request it is. `none`: the answer is the same for everybody, so `Authorization` is not looked at and the path works while Session is
  * down. `optional`: anonymous without a token, yet a token that is given must be valid. `required`: 401 without.
+ * `operator`: 401 without, 403 for anybody else.
  */
-type Auth = "none" | "optional" | "required";
+type Auth = "none" | "optional" | "required" | "operator";
 type Method = "get" | "post" | "patch" | "delete";
 
 interface Route {
@@ -44,7 +47,9 @@ export const routes: readonly Route[] = [
   { method: "get", path: "/v1/search", service: "search", auth: "none", waits: true },
   { method: "get", path: "/v1/search/suggest", service: "search", auth: "none", waits: true },
   { method: "post", path: "/v1/track", service: "track", auth: "optional" },
-  ...["signups", "events", "active-users", "sessions", "retention", "funnel", "top"].map(
+  // The values that people wrote are not for everybody; the other answers are numbers.
+  { method: "get", path: "/v1/analytics/top", service: "analytics", auth: "operator", waits: true },
+  ...["signups", "events", "active-users", "sessions", "retention", "funnel"].map(
     (name) =>
       ({ method: "get", path: `/v1/analytics/${name}`, service: "analytics", auth: "none", waits: true }) as const,
   ),
@@ -95,8 +100,7 @@ export function addProxy(app: Express, { peers, authenticate }: GatewayContext):
     const isSignUp = route.method === "post" && route.path === "/v1/users";
     app[route.method](route.path, async (req: Request, res: Response) => {
       const start = performance.now();
-      const identity = route.auth === "none" ? undefined : await authenticate(req);
-      if (route.auth === "required" && !identity) throw unauthorized();
+      const identity = await authorize(authenticate, req, route.auth);
       const wait = route.waits ? parseWait(req.headers.prefer) * 1000 : 0;
       const answer = await peers[route.service].forward(req.method, req.url, {
         identity: identity ?? null,
@@ -111,6 +115,44 @@ export function addProxy(app: Express, { peers, authenticate }: GatewayContext):
       sendAnswer(req, res, answer);
     });
   }
+}
+
+/** Whose request it is, or why it may not be made. */
+async function authorize(authenticate: Authenticate, req: Request, auth: Auth): Promise<Identity | undefined> {
+  if (auth === "none") return undefined;
+  if (auth === "operator") await requireOperator(authenticate, req);
+  const identity = await authenticate(req);
+  if (auth === "required" && !identity) throw unauthorized();
+  return identity;
+}
+
+/**
+ * Before a body is read: 429 for who asks too often, 401 and 403 for who may not send it. What a handler asks again, it is told the same.
+ */
+export function admission(authenticate: Authenticate, limits: Limits): (req: Request, res: Response) => Promise<void> {
+  const table = routes.map(({ method, path, auth }) => ({
+    method: method.toUpperCase(),
+    matches: matcherOf(path),
+    auth,
+  }));
+  return async (req, res) => {
+    await limits.byClient(req, res);
+    const admin = hasBody(req) && req.path.startsWith("/v1/admin/");
+    const route = table.find(({ method, matches }) => method === req.method && matches(req.path));
+    const identity = await authorize(authenticate, req, admin ? "operator" : (route?.auth ?? "none"));
+    if (identity) await limits.byPrincipal(req, res, identity);
+  };
+}
+
+const hasBody = (req: Request): boolean =>
+  req.headers["transfer-encoding"] !== undefined || Number(req.headers["content-length"] ?? 0) > 0;
+
+function matcherOf(pattern: string): (path: string) => boolean {
+  const wanted = pattern.split("/");
+  return (path) => {
+    const parts = path.split("/", wanted.length + 1);
+    return parts.length === wanted.length && wanted.every((part, i) => part.startsWith(":") || part === parts[i]);
+  };
 }
 
 /** The headers of a request that a service gets to see, and for which client it is. */

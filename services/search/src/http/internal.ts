@@ -6,7 +6,6 @@ import {
   HttpProblem,
   notFound,
   onlyFor,
-  onlyServices,
   parseBody,
   parseParams,
   parseQuery,
@@ -38,7 +37,6 @@ const SLOW_MS = 10_000;
 /** The calls that only other services of ours make. */
 export function addInternalRoutes(app: Express, context: SearchContext, options: InternalOptions): void {
   const { elasticsearch, askFor, client, names, digests, freshen } = context;
-  app.use("/internal", onlyServices);
 
   app.get("/internal/similar/:userId", onlyFor("gateway"), async (req, res) => {
     const { userId } = parseParams(person, req);

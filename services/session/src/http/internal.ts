@@ -6,7 +6,6 @@ import {
   badRequest,
   type Dependency,
   onlyFor,
-  onlyServices,
   parseBody,
   parseParams,
   type Rebuilds,
@@ -36,8 +35,6 @@ const DIGEST_CACHE_MS = 2000;
 
 /** The calls that only other services of ours make. */
 export function internalRoutes(app: Express, { redis, sessions, profiles, rebuilds, outbox }: InternalRoutes): void {
-  app.use("/internal", onlyServices);
-
   app.post("/internal/introspect", onlyFor("gateway"), async (req, res) => {
     const { token } = parseBody(introspection, req);
     const found = await redis.run(() => sessions.introspect(token), { timeoutMs: 650 });

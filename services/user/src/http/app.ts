@@ -1,4 +1,4 @@
-import { createApi, finishApi, identityMiddleware, type Logger } from "@quartet/service";
+import { createApi, finishApi, identify, type Logger } from "@quartet/service";
 import type { Express } from "express";
 import { addInternalRoutes, type InternalRoutesOptions } from "./internal.ts";
 import { addUserRoutes, type UserRoutesOptions } from "./users.ts";
@@ -10,9 +10,9 @@ export function createApp(options: UserRoutesOptions & InternalRoutesOptions & {
   const app = createApi({
     name: "user",
     logger: options.logger,
+    admit: identify(options.keyring),
     bodyLimitBytes: (_method, path) => (path.startsWith("/internal/import") ? IMPORT_BYTES : 64 * 1024),
   });
-  app.use(identityMiddleware(options.keyring));
   addInternalRoutes(app, options);
   addUserRoutes(app, options);
   return finishApi(app);

@@ -7,7 +7,6 @@ import {
   HttpProblem,
   notFound,
   onlyFor,
-  onlyServices,
   parseBody,
   parseQuery,
   unauthorized,
@@ -49,8 +48,6 @@ const repairs = z.strictObject({
 /** The calls that only other services of ours make. */
 export function addInternalRoutes(app: Express, options: InternalRoutesOptions): void {
   const { db, users, passwords, append, dead, broker } = options;
-  app.use("/internal", onlyServices);
-
   app.post("/internal/credentials/verify", onlyFor("session"), async (req, res) => {
     const { login, password } = parseBody(credentials, req);
     const row = await users.findForLogin(login);
