@@ -54,6 +54,7 @@ const KNOWN: [RegExp, Schema][] = [
   [/maxMemory$/, { type: "string", pattern: "^[0-9]+(b|kb|mb|gb)?$" }],
   [/(maxSlotWalKeepSize|maxFileStore|[sS]toreSize)$/, { type: "string", pattern: "^[0-9]+(MB|GB|TB)$" }],
   [/(syncInterval)$/, { type: "string", pattern: "^(always|[0-9]+(ms|s|m))$" }],
+  [/^runbooks$/, { type: "string", pattern: "^(https?://.+)?$" }],
   [/^services$/, serviceNames],
   [/^prometheus\.retention$/, { type: "string", pattern: "^[0-9]+(m|h|d|w)$" }],
   [/^prometheus\.scrapeInterval$/, { type: "string", pattern: "^[0-9]+(ms|s|m)$" }],

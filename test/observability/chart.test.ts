@@ -62,6 +62,74 @@ it("its Grafana asks that Prometheus, and mounts every dashboard there is", () =
   expect(mounted.sort()).toEqual(made.sort());
 });
 
+it("its Prometheus labels every process as the operator's monitors do, and stays within its volume", () => {
+  for (const job of parse(named("ConfigMap", "prometheus").data["prometheus.yml"]).scrape_configs) {
+    expect(job.honor_labels).toBe(true);
+    const given = Object.fromEntries(job.relabel_configs.map((c: Obj) => [c.target_label, c.replacement]));
+    expect(given).toMatchObject({ service: job.job_name, part_of: "quartet", namespace: "ns" });
+    expect(Object.keys(given)).toContain("pod");
+  }
+  const monitors = [...objects, ...render("user", ["--set", "serviceMonitor.enabled=true"])].filter(
+    (o) => o.kind === "ServiceMonitor",
+  );
+  expect(monitors).toHaveLength(2);
+  for (const { spec } of monitors) {
+    const [endpoint] = spec.endpoints;
+    expect(endpoint.honorLabels).toBe(true);
+    expect(endpoint.relabelings.map((r: Obj) => r.targetLabel)).toEqual(["role", "service", "part_of"]);
+  }
+  const { containers, volumes } = named("Deployment", "prometheus").spec.template.spec;
+  const size = /retention\.size=(\d+)B/.exec(containers[0].args.join(" "))![1];
+  expect(volumes.find((v: Obj) => v.name === "data").emptyDir.sizeLimit).toBe("1Gi");
+  expect(Number(size)).toBe(Math.floor(0.8 * 2 ** 30));
+});
+
+it("no alert of a service's own chart is one of these", () => {
+  const alerts = (rendered: Obj[]) =>
+    new Set(
+      rendered
+        .filter((o) => o.kind === "PrometheusRule")
+        .flatMap((o) => o.spec.groups.flatMap((g: Obj) => g.rules.flatMap((r: Obj) => r.alert ?? []))),
+    );
+  const own = ["user", "session", "analytics", "search", "gateway"].flatMap((s) => [
+    ...alerts(render(s, ["--set", "prometheusRule.enabled=true"])),
+  ]);
+  expect(own.length).toBeGreaterThan(10);
+  expect([...alerts(objects)].filter((name) => own.includes(name))).toEqual([]);
+});
+
+it("where the runbooks can be read, every alert and every dashboard says so in full", () => {
+  const url = "https://git.example.org/quartet/docs/runbooks";
+  const known = render("quartet", [...enabled, "--set", `observability.runbooks=${url}`]);
+  const rules = known
+    .filter((o) => o.kind === "PrometheusRule")
+    .flatMap((o) => o.spec.groups.flatMap((g: Obj) => g.rules))
+    .filter((r: Obj) => r.alert);
+  expect(rules.length).toBeGreaterThan(8);
+  for (const { annotations } of rules)
+    expect(annotations.runbook_url).toMatch(/^https:.*\/docs\/runbooks\/[\w-]+\.md$/);
+  const files = known.find(
+    (o) => o.kind === "ConfigMap" && o.metadata.name === "quartet-observability-prometheus",
+  ).data;
+  expect(files["rules-store-down.yaml"]).toContain(`runbook_url: ${url}/store-down.md`);
+  const boards = known.filter((o) => o.kind === "ConfigMap" && o.metadata.labels.grafana_dashboard === "1");
+  for (const { data } of boards) {
+    const board = JSON.parse(Object.values<string>(data)[0]!);
+    expect(board.links.map((l: Obj) => l.url)).toContain(url);
+  }
+});
+
+it("a Prometheus of another namespace may read the figures", () => {
+  for (const chart of ["user", "gateway", "nats"]) {
+    const [policy] = render(chart).filter((o) => o.kind === "NetworkPolicy" && o.metadata.name === chart);
+    const peers = policy.spec.ingress.flatMap((rule: Obj) => rule.from ?? []);
+    expect(peers).toContainEqual({
+      namespaceSelector: {},
+      podSelector: { matchLabels: { "app.kubernetes.io/name": "prometheus" } },
+    });
+  }
+});
+
 it("is off in the umbrella unless it is asked for", () => {
   const names = render("quartet").map((o) => o.metadata.name);
   expect(names.filter((name) => name.includes("observability"))).toEqual([]);

@@ -93,7 +93,9 @@ export async function startPrometheus(
   for (const [name, text] of Object.entries(rules)) writeFileSync(join(folder, name), text);
   const jobs = Object.entries(targets).map(([job, target]) => ({
     job_name: job,
-    static_configs: [{ targets: [target] }],
+    honor_labels: true,
+    // As the charts have it.
+    static_configs: [{ targets: [target], labels: { service: job, part_of: "quartet", namespace: "local", pod: job } }],
   }));
   const config = {
     global: { scrape_interval: "2s", scrape_timeout: "2s", evaluation_interval: "1s" },

@@ -1,7 +1,9 @@
 import { execFileSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { parse } from "yaml";
 import { catalogue, type MetricDefinition } from "../../packages/service/src/index.ts";
 import { findPrometheus } from "./prometheus.ts";
 import { chart, dashboardQueries, ruleFiles, runbooks, selectors } from "./sources.ts";
@@ -13,10 +15,17 @@ const run = (command: string, args: string[]) =>
 const files = ruleFiles();
 const alerts = Object.entries(files).filter(([name]) => name !== "recording");
 
+/** What the kubelet tells of volumes: there in a cluster alone. */
+const KUBELET = ["kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes"];
+
 /** Every name that a process of Quartet, or Prometheus itself, gives to a series. */
 function known(): Set<string> {
   const page = readFileSync(join(root, "docs/metrics.md"), "utf8");
-  const names = new Set(["up", ...Array.from(page.matchAll(/^\| `(\w+)` \|/gm), (match) => match[1] as string)]);
+  const names = new Set([
+    "up",
+    ...KUBELET,
+    ...Array.from(page.matchAll(/^\| `(\w+)` \|/gm), (match) => match[1] as string),
+  ]);
   for (const [name, { type }] of Object.entries(catalogue) as [string, MetricDefinition][]) {
     if (type === "histogram") for (const suffix of ["bucket", "count", "sum"]) names.add(`${name}_${suffix}`);
   }
@@ -90,5 +99,34 @@ describe("alerts", () => {
   });
   it.skipIf(!tools).each(alerts.map(([name]) => name))("promtool test rules: %s", (name) => {
     run(tools!.promtool, ["test", "rules", join(chart, "alerts/tests", `${name}.test.yaml`)]);
+  });
+  it.skipIf(!tools).each(alerts.map(([name]) => name))("%s in one namespace says so while another is well", (name) => {
+    const file = parse(readFileSync(join(chart, "alerts/tests", `${name}.test.yaml`), "utf8"));
+    const inNamespace = (series: string, namespace: string) =>
+      series.includes("{") ? series.replace("{", `{namespace="${namespace}", `) : `${series}{namespace="${namespace}"}`;
+    // Every series begins well and stays so in staging.
+    const well = (values: string) => `${/^[\d.e]+/.exec(values)![0]}x1000`;
+    file.rule_files = file.rule_files.map((rules: string) => join(chart, "alerts/tests", rules));
+    for (const test of file.tests) {
+      test.input_series = test.input_series.flatMap(({ series, values }: Record<string, string>) => [
+        { series: inNamespace(series!, "production"), values },
+        { series: inNamespace(series!, "staging"), values: well(values!) },
+      ]);
+      for (const { exp_alerts } of test.alert_rule_test) {
+        for (const { exp_labels, exp_annotations } of exp_alerts) {
+          exp_labels.namespace = "production";
+          exp_annotations.summary += " in production";
+        }
+      }
+    }
+    // Where nothing is seen at all there is no namespace either.
+    file.tests = file.tests.filter((test: { name: string }) => test.name !== "nothing is seen at all");
+    const folder = mkdtempSync(join(tmpdir(), "quartet-rules-"));
+    try {
+      writeFileSync(join(folder, "two.test.yaml"), JSON.stringify(file));
+      run(tools!.promtool, ["test", "rules", join(folder, "two.test.yaml")]);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
   });
 });

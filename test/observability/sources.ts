@@ -62,7 +62,7 @@ export function dashboardQueries(): { panels: DashboardQuery[]; marks: Dashboard
 
 /** What Grafana fills in. */
 function filled(expr: string): string {
-  return expr.replaceAll("$__rate_interval", "15s");
+  return expr.replaceAll("$__rate_interval", "15s").replaceAll(/\$(namespace|pod)\b/g, ".*");
 }
 
 const WORDS = new Set("and or unless by without on ignoring group_left group_right offset bool inf nan".split(" "));
@@ -70,6 +70,7 @@ const WORDS = new Set("and or unless by without on ignoring group_left group_rig
 /** The selectors of a query: metric names with their matchers. */
 export function selectors(expr: string): { name: string; selector: string }[] {
   const bare = expr
+    .replace(/,\s*"[^"]*"/g, "")
     .replace(/\b(by|without|on|ignoring)\s*\([^)]*\)/g, "")
     .replace(/\[[^\]]*\]/g, "")
     .replace(/\d+(\.\d+)?(e\d+)?/g, (number, _a, _b, at: number, all: string) =>

@@ -28,8 +28,10 @@ spec:
     - port: admin
       path: /metrics
       interval: {{ .Values.serviceMonitor.interval }}
+      # Figures keep the labels that the process gave them; otherwise the operator's own label `service`, the Kubernetes Service, would take the place of theirs.
+      honorLabels: true
       relabelings:
-        - { sourceLabels: [__meta_kubernetes_pod_label_app_kubernetes_io_component], targetLabel: role }
+        {{- include "common.targetLabels" . | nindent 8 }}
 {{- end }}
 {{- if .Values.prometheusRule.enabled }}
 ---
@@ -68,13 +70,20 @@ spec:
           labels: { severity: warning, service: {{ .Chart.Name }} }
           annotations:
             summary: {{ printf "What %s shows is more than 30 s old" .Chart.Name }}
-        - alert: QuartetDeadLetters
+        - alert: QuartetEventParked
           expr: increase(quartet_projection_dead_letters_total{job="{{ $full }}-metrics",namespace="{{ .Release.Namespace }}"}[10m]) > 0
           labels: { severity: warning, service: {{ .Chart.Name }} }
           annotations:
             summary: {{ printf "%s parked an event that it could not apply" .Chart.Name }}
         {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* By these the dashboards know a process of Quartet from any other. */}}
+{{- define "common.targetLabels" -}}
+- { sourceLabels: [__meta_kubernetes_pod_label_app_kubernetes_io_component], targetLabel: role }
+- { sourceLabels: [__meta_kubernetes_service_label_app_kubernetes_io_name], targetLabel: service }
+- { sourceLabels: [__meta_kubernetes_service_label_app_kubernetes_io_part_of], targetLabel: part_of }
 {{- end -}}
 
 {{/*

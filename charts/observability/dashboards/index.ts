@@ -1,7 +1,19 @@
 /** The dashboards: `uid` of the file to the dashboard. */
 import type { DashboardBuilder } from "@grafana/grafana-foundation-sdk/dashboard";
-import { type AnyPanel, dashboard, faults, OBJECTIVE_SECONDS, series, stat, states } from "./lib.ts";
-import { dependency, freshness, loops, outbox, projection, red, runtime, storeItself } from "./parts.ts";
+import { dashboard, faults, OBJECTIVE_SECONDS, type Row, series, stat, states } from "./lib.ts";
+import {
+  BREAKER_WORDS,
+  dependency,
+  freshness,
+  loops,
+  outbox,
+  postgres,
+  projection,
+  readers,
+  red,
+  runtime,
+  storeItself,
+} from "./parts.ts";
 
 const streamRate = series(
   "Streams",
@@ -22,7 +34,7 @@ const overview = dashboard(
         stat(
           "Stores down",
           "Stores that do not answer their service.",
-          [["count(max by (store) (quartet_store_up) == 0) or vector(0)", "down"]],
+          [["sum(max by (store) (quartet_store_up) == bool 0)", "down"]],
           { limits: [1, 2] },
         ),
         stat(
@@ -51,7 +63,7 @@ const overview = dashboard(
         stat(
           "Drift",
           "Users that the last audit found wrong in a read model.",
-          [["sum(max by (store) (quartet_audit_drift)) or vector(0)", "drift"]],
+          [["sum(max by (store) (quartet_audit_drift))", "drift"]],
           { limits: [1, 2] },
         ),
         stat(
@@ -86,11 +98,11 @@ const overview = dashboard(
       "Stores",
       [
         states("Stores", "Who answers.", [["max by (store) (quartet_store_up)", "{{store}}"]], STORE_WORDS),
-        series(
-          "Breakers",
-          "Circuit breakers of the services: 0 closed, 0.5 half open, 1 open.",
-          [["max by (job, dependency) (quartet_dependency_breaker_open)", "{{job}} to {{dependency}}"]],
-          { width: 12, max: 1 },
+        states(
+          "Circuit breakers",
+          "While one is open, calls are refused at once instead of waiting for a dependency that does not answer.",
+          [["max by (service, dependency) (quartet_dependency_breaker_open)", "{{service}} to {{dependency}}"]],
+          BREAKER_WORDS,
         ),
         series(
           "Size",
@@ -99,12 +111,13 @@ const overview = dashboard(
           { unit: "bytes", width: 12 },
         ),
         series(
-          "Room",
-          "What is left of each store's disk or limit, where it tells.",
+          "Free space",
+          "Share of each store's disk or limit that is free, where it tells.",
           [["min by (store) (quartet_store_available_bytes / quartet_store_capacity_bytes)", "{{store}}"]],
           { unit: "percentunit", width: 12, max: 1 },
         ),
       ],
+      "folded",
     ],
     [
       "Erasure and audit",
@@ -125,6 +138,7 @@ const overview = dashboard(
           { width: 12 },
         ),
       ],
+      "folded",
     ],
   ],
   faults,
@@ -137,7 +151,7 @@ interface Part {
   room: boolean;
   source?: "user" | "session";
   consumer?: string;
-  extra?: [string, AnyPanel[]][];
+  extra?: Row[];
 }
 
 const PARTS: Record<string, Part> = {
@@ -147,6 +161,7 @@ const PARTS: Record<string, Part> = {
     room: false,
     source: "user",
     extra: [
+      ["PostgreSQL's sessions and replication", postgres(), "folded"],
       [
         "Erasure, audit, passwords",
         [
@@ -164,11 +179,12 @@ const PARTS: Record<string, Part> = {
             { unit: "s" },
           ),
           series(
-            "Password hashes that wait",
+            "Password hashes queued",
             "Each costs some 15 ms of a processor; a queue here is a flood of sign-ups or log-ins.",
             [["sum(quartet_password_queue)", "waiting"]],
           ),
         ],
+        "folded",
       ],
     ],
   },
@@ -184,11 +200,11 @@ function part(name: string, p: Part): DashboardBuilder {
     `The service ${name}, its store, and what goes in and out.`,
     [
       ["Requests", red(name)],
-      [p.store, [...storeItself(p.store, p.room), ...dependency(p.store)]],
-      ...(p.source ? ([["Outbox", outbox(p.source)]] as [string, AnyPanel[]][]) : []),
-      ...(p.consumer ? ([["Projection", projection(p.consumer)]] as [string, AnyPanel[]][]) : []),
+      [p.store, [...storeItself(p.store, p.room), ...dependency(p.store)], "folded"],
+      ...(p.source ? ([["Outbox", outbox(p.source), "folded"]] as Row[]) : []),
+      ...(p.consumer ? ([["Projection", [...projection(p.consumer), ...readers(name)], "folded"]] as Row[]) : []),
       ...(p.extra ?? []),
-      ["Processes", [...runtime(name), ...loops(name)]],
+      ["Processes", [...runtime(name), ...loops(name)], "folded"],
     ],
     faults,
   );
@@ -200,8 +216,8 @@ const gateway = dashboard(
   "What people see, and whom the gateway asks for it.",
   [
     ["Requests", red("gateway")],
-    ["Peers", ["user", "session", "analytics", "search"].flatMap((peer) => dependency(peer).slice(0, 3))],
-    ["Processes", runtime("gateway")],
+    ...["user", "session", "analytics", "search"].map((peer): Row => [`Calls to ${peer}`, dependency(peer), "folded"]),
+    ["Processes", runtime("gateway"), "folded"],
   ],
   faults,
 );
@@ -267,6 +283,7 @@ const jetstream = dashboard(
           ["sum by (source) (quartet_outbox_unacked)", "{{source}}"],
         ]),
       ],
+      "folded",
     ],
     [
       "Consumers",
@@ -293,6 +310,7 @@ const jetstream = dashboard(
           ["max by (consumer) (quartet_dead_letters)", "{{consumer}}"],
         ]),
       ],
+      "folded",
     ],
   ],
   faults,
@@ -310,14 +328,15 @@ const chaos = dashboard(
         states(
           "Processes",
           "Who answers Prometheus.",
-          [['max by (job) (up{job!="prometheus"})', "{{job}}"]],
+          [['max by (service) (up{part_of="quartet"})', "{{service}}"]],
           STORE_WORDS,
         ),
-        series(
-          "Breakers",
-          "1: open.",
-          [["max by (job, dependency) (quartet_dependency_breaker_open)", "{{job}} to {{dependency}}"]],
-          { max: 1 },
+        states(
+          "Circuit breakers",
+          "While one is open, calls are refused at once instead of waiting for a dependency that does not answer.",
+          [["max by (service, dependency) (quartet_dependency_breaker_open)", "{{service}} to {{dependency}}"]],
+          BREAKER_WORDS,
+          { width: 8 },
         ),
         series(
           "Errors of dependencies",
@@ -364,19 +383,16 @@ const chaos = dashboard(
           { unit: "ops", width: 12 },
         ),
         series(
-          "What came again",
-          "Redeliveries, duplicates that JetStream knew, and events sent again.",
-          [
-            [
-              "sum by (consumer) (rate(quartet_projection_redeliveries_total[$__rate_interval]))",
-              "redelivered to {{consumer}}",
-            ],
-            [
-              "sum by (source) (rate(quartet_outbox_restarts_total[$__rate_interval]))",
-              "restarts of the relay of {{source}}",
-            ],
-          ],
+          "Redeliveries",
+          "Deliveries that were not the first, in a second.",
+          [["sum by (consumer) (rate(quartet_projection_redeliveries_total[$__rate_interval]))", "{{consumer}}"]],
           { unit: "ops", width: 12 },
+        ),
+        series(
+          "Relay restarts",
+          "Sessions of a relay that ended by an error, in each interval.",
+          [["sum by (source) (increase(quartet_outbox_restarts_total[$__rate_interval]))", "{{source}}"]],
+          { width: 12, bars: true },
         ),
         series(
           "Dead letters",

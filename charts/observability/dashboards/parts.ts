@@ -1,7 +1,13 @@
 /** Panels that more than one dashboard has. */
-import { type AnyPanel, OBJECTIVE_SECONDS, series, stat, states } from "./lib.ts";
+import { type AnyPanel, OBJECTIVE_SECONDS, series, stat, states, traces } from "./lib.ts";
 
 const UP_WORDS: Record<string, [string, string]> = { "0": ["down", "red"], "1": ["up", "green"] };
+
+export const BREAKER_WORDS: Record<string, [string, string]> = {
+  "0": ["closed", "green"],
+  "0.5": ["half open", "orange"],
+  "1": ["open", "red"],
+};
 
 /** Selector of a service's requests. */
 const of = (service?: string) => (service ? `{service="${service}"}` : "");
@@ -28,7 +34,7 @@ export function red(service?: string): AnyPanel[] {
           "{{service}}",
         ],
       ],
-      { unit: "percentunit" },
+      { unit: "percentunit", links: service ? [traces(service, true)] : [] },
     ),
     series(
       "Duration",
@@ -43,7 +49,7 @@ export function red(service?: string): AnyPanel[] {
           "{{service}} p50",
         ],
       ],
-      { unit: "s" },
+      { unit: "s", links: service ? [traces(service)] : [] },
     ),
   ];
 }
@@ -73,10 +79,19 @@ export function dependency(name: string): AnyPanel[] {
       ],
       { unit: "s" },
     ),
-    series(`Breaker and errors of ${name}`, "The breaker (1: open) and errors in a second.", [
-      [`max(quartet_dependency_breaker_open${d})`, "breaker"],
-      [`sum by (reason) (rate(quartet_dependency_errors_total${d}[$__rate_interval]))`, "{{reason}}"],
-    ]),
+    series(
+      `Errors of ${name}`,
+      "Operations in a second that failed because of it, by reason; `open` were turned away by the circuit breaker.",
+      [[`sum by (reason) (rate(quartet_dependency_errors_total${d}[$__rate_interval]))`, "{{reason}}"]],
+      { unit: "ops" },
+    ),
+    states(
+      `Circuit breaker for ${name}`,
+      "While it is open, calls are refused at once instead of waiting for a dependency that does not answer.",
+      [[`max(quartet_dependency_breaker_open${d})`, "breaker"]],
+      BREAKER_WORDS,
+      { width: 8 },
+    ),
     series(`Client pool of ${name}`, "Connections in use and idle, and callers that wait for one.", [
       [`sum by (state) (quartet_pool_connections${d})`, "{{state}}"],
       [`sum(quartet_pool_waiting${d})`, "waiting"],
@@ -109,8 +124,8 @@ export function storeItself(name: string, room: boolean): AnyPanel[] {
   if (room)
     panels.push(
       series(
-        `Room of ${name}`,
-        "What is left of the store's disk or limit.",
+        `Free space of ${name}`,
+        "Share of the store's disk or limit that is free.",
         [[`min by (store) (quartet_store_available_bytes${s} / quartet_store_capacity_bytes${s})`, "{{store}}"]],
         { unit: "percentunit", max: 1 },
       ),
@@ -123,12 +138,9 @@ export function freshness(consumer?: string, width = 12): AnyPanel {
   const select = consumer ? `{consumer="${consumer}"}` : "";
   return series(
     "Staleness",
-    `How old what the read model shows is. The objective is ${OBJECTIVE_SECONDS} s, kept 99 % of the time.`,
-    [
-      [`min by (consumer, source) (quartet_projection_staleness_seconds${select})`, "{{consumer}} of {{source}}"],
-      [`vector(${OBJECTIVE_SECONDS})`, "objective"],
-    ],
-    { unit: "s", width },
+    `How old what the read model shows is. The dashed line is the objective: ${OBJECTIVE_SECONDS} s, kept 99 % of the time.`,
+    [[`min by (consumer, source) (quartet_projection_staleness_seconds${select})`, "{{consumer}} of {{source}}"]],
+    { unit: "s", width, objective: OBJECTIVE_SECONDS },
   );
 }
 
@@ -142,7 +154,7 @@ export function projection(consumer: string): AnyPanel[] {
       "Events settled in a second.",
       [
         [`sum(rate(quartet_projection_events_applied_total${c}[$__rate_interval]))`, "applied"],
-        [`sum(rate(quartet_projection_events_stale_total${c}[$__rate_interval]))`, "known already"],
+        [`sum(rate(quartet_projection_events_stale_total${c}[$__rate_interval]))`, "already applied"],
       ],
       { unit: "ops" },
     ),
@@ -176,7 +188,7 @@ export function projection(consumer: string): AnyPanel[] {
       { unit: "s" },
     ),
     series(
-      "What comes again",
+      "Redeliveries and retries",
       "Redeliveries, events given back for later, and events parked on DEAD, in a second.",
       [
         [`sum(rate(quartet_projection_redeliveries_total${c}[$__rate_interval]))`, "redelivered"],
@@ -186,8 +198,8 @@ export function projection(consumer: string): AnyPanel[] {
       { unit: "ops" },
     ),
     states(
-      "Waits for",
-      "What the projector waits for, if it does.",
+      "Projector paused",
+      "Whether every replica of the projector waits for something, and for what.",
       [[`min by (for) (quartet_projection_waiting${c})`, "{{for}}"]],
       { "0": ["no", "green"], "1": ["waits", "orange"] },
       { width: 8 },
@@ -226,15 +238,10 @@ export function outbox(source: "user" | "session"): AnyPanel[] {
       [[`max(quartet_outbox_lag_seconds${s})`, "lag"]],
       { unit: "s" },
     ),
-    series(
-      "Outbox backlog",
-      lag[2]!,
-      [
-        [`max(${lag[0]}${s})`, "lag"],
-        [`sum(quartet_outbox_unacked${s})`, "published, not acknowledged"],
-      ],
-      { unit: lag[1]! },
-    ),
+    series("Outbox backlog", lag[2]!, [[`max(${lag[0]}${s})`, "backlog"]], { unit: lag[1]! }),
+    series("Awaiting acknowledgement", "Events that are published and that JetStream has not acknowledged.", [
+      [`sum(quartet_outbox_unacked${s})`, "events"],
+    ]),
     series(
       "Published",
       "Events that JetStream acknowledged, in a second; heartbeats are two to four of them.",
@@ -264,10 +271,10 @@ export function outbox(source: "user" | "session"): AnyPanel[] {
       { width: 8 },
     ),
     series(
-      "Restarts",
-      "Sessions of the relay that ended by an error, in a second.",
-      [[`sum(rate(quartet_outbox_restarts_total${s}[$__rate_interval]))`, "restarts"]],
-      { unit: "ops" },
+      "Relay restarts",
+      "Sessions of the relay that ended by an error, in each interval.",
+      [[`sum(increase(quartet_outbox_restarts_total${s}[$__rate_interval]))`, "restarts"]],
+      { bars: true },
     ),
   ];
   if (source === "user") {
@@ -279,17 +286,17 @@ export function outbox(source: "user" | "session"): AnyPanel[] {
         { unit: "bytes" },
       ),
       states(
-        "Slot",
-        "What PostgreSQL says of the slot.",
+        "Replication slot",
+        "State of the relay's replication slot: reserved is well, unreserved is about to be lost.",
         [["max by (state) (quartet_outbox_slot_state)", "{{state}}"]],
         { "0": ["", "transparent"], "1": ["now", "blue"] },
         { width: 8 },
       ),
       states(
-        "Slot read",
-        "Whether anybody reads the slot.",
-        [["max(quartet_outbox_slot_active)", "read"]],
-        { "0": ["no", "orange"], "1": ["yes", "green"] },
+        "Replication slot in use",
+        "Whether a relay is connected to the replication slot.",
+        [["max(quartet_outbox_slot_active)", "slot"]],
+        { "0": ["not in use", "orange"], "1": ["in use", "green"] },
         { width: 8 },
       ),
     );
@@ -297,41 +304,87 @@ export function outbox(source: "user" | "session"): AnyPanel[] {
   return panels;
 }
 
-/** The processes themselves; jobs are named after services. */
-export function runtime(service: string): AnyPanel[] {
-  const j = `{job=~".*${service}.*"}`;
+/** What PostgreSQL tells of its own sessions. */
+export function postgres(): AnyPanel[] {
   return [
+    series("Connections", "Sessions of the database by what they do, and how many the server takes.", [
+      ["max by (state) (quartet_postgres_connections)", "{{state}}"],
+      ["max(quartet_postgres_connections_max)", "max"],
+    ]),
+    series("Waiting for a lock", "Locks that were asked for and not granted.", [
+      ["max(quartet_postgres_locks_waiting)", "locks"],
+    ]),
     series(
-      "CPU",
-      "Cores in use, per process.",
-      [[`rate(process_cpu_seconds_total${j}[$__rate_interval])`, "{{instance}}"]],
-      { width: 6 },
+      "Longest transaction",
+      "Age of the oldest open transaction: it keeps old rows and WAL, and a new replication slot waits for it.",
+      [["max(quartet_postgres_transaction_age_seconds)", "age"]],
+      { unit: "s" },
     ),
-    series("Memory", "Resident, per process.", [[`process_resident_memory_bytes${j}`, "{{instance}}"]], {
-      unit: "bytes",
-      width: 6,
-    }),
-    series("Heap", "JavaScript heap in use, per process.", [[`nodejs_heap_size_used_bytes${j}`, "{{instance}}"]], {
-      unit: "bytes",
-      width: 6,
-    }),
     series(
-      "Event loop",
-      "99th percentile of the event loop's delay, per process.",
-      [[`nodejs_eventloop_lag_p99_seconds${j}`, "{{instance}}"]],
-      { unit: "s", width: 6 },
+      "Standby lag",
+      "WAL that the standby furthest behind still needs, by the physical replication slots; 0 where there is no standby.",
+      [["max(quartet_postgres_standby_lag_bytes)", "lag"]],
+      { unit: "bytes" },
     ),
   ];
 }
 
+/** Readers that wait for a read model to have what they wrote. */
+export function readers(service: string): AnyPanel[] {
+  const s = `{service="${service}"}`;
+  return [
+    series("Reads that wait", "Reads with a consistency token that wait until the store has what they ask for.", [
+      [`sum(quartet_reads_waiting${s}) or sum(up{part_of="quartet", service="${service}"} * 0)`, "waiting"],
+    ]),
+    series(
+      "Reads answered as stale",
+      "Reads with a consistency token that were answered at once, because as many as may were waiting.",
+      [
+        [
+          `sum(rate(quartet_reads_not_awaited_total${s}[$__rate_interval])) or sum(up{part_of="quartet", service="${service}"} * 0)`,
+          "stale",
+        ],
+      ],
+      { unit: "ops" },
+    ),
+  ];
+}
+
+/** The processes themselves, by pod. */
+export function runtime(service: string): AnyPanel[] {
+  const j = processes(service);
+  return [
+    series(
+      "CPU",
+      "Cores in use, per process.",
+      [[`rate(process_cpu_seconds_total${j}[$__rate_interval])`, "{{pod}}"]],
+      { width: 6 },
+    ),
+    series("Memory", "Resident, per process.", [[`process_resident_memory_bytes${j}`, "{{pod}}"]], {
+      unit: "bytes",
+      width: 6,
+    }),
+    series("Heap", "JavaScript heap in use, per process.", [[`nodejs_heap_size_used_bytes${j}`, "{{pod}}"]], {
+      unit: "bytes",
+      width: 6,
+    }),
+    series("Event loop delay", "99th percentile, per process.", [[`nodejs_eventloop_lag_p99_seconds${j}`, "{{pod}}"]], {
+      unit: "s",
+      width: 6,
+    }),
+  ];
+}
+
+/** The target labels that the chart gives to every process of Quartet: no other system's processes have them. */
+const processes = (service: string) => `{part_of="quartet", service="${service}", pod=~"$pod"}`;
+
 /** The background loops of the owners of a store. */
 export function loops(service: string): AnyPanel[] {
-  const j = `{job=~".*${service}.*"}`;
   return [
     states(
-      "Loops",
-      "Whether each loop of the process runs.",
-      [[`min by (worker) (quartet_worker_up${j})`, "{{worker}}"]],
+      "Background loops",
+      "Whether each loop of the service runs in every process that should run it.",
+      [[`min by (worker) (quartet_worker_up${processes(service)})`, "{{worker}}"]],
       UP_WORDS,
       { width: 24, height: 7 },
     ),

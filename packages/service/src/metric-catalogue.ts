@@ -153,6 +153,37 @@ export const catalogue = {
     in: owners,
     absent: "as quartet_store_capacity_bytes",
   },
+  quartet_postgres_connections: {
+    type: "gauge",
+    help: "Sessions of the database by what they do",
+    labels: { state: "`active`, `idle`, `idle in transaction`, `other` (another role's, or none of these)" },
+    in: ["user"],
+    absent: "until PostgreSQL has answered once",
+  },
+  quartet_postgres_connections_max: {
+    type: "gauge",
+    help: "Sessions that the server takes, those reserved for its administrator left out",
+    in: ["user"],
+    absent: "until PostgreSQL has answered once",
+  },
+  quartet_postgres_locks_waiting: {
+    type: "gauge",
+    help: "Locks of the database that were asked for and not granted",
+    in: ["user"],
+    absent: "until PostgreSQL has answered once",
+  },
+  quartet_postgres_transaction_age_seconds: {
+    type: "gauge",
+    help: "Age of the service's oldest open transaction, 0 if there is none",
+    in: ["user"],
+    absent: "until PostgreSQL has answered once",
+  },
+  quartet_postgres_standby_lag_bytes: {
+    type: "gauge",
+    help: "WAL that the standby furthest behind still needs, by the physical replication slots; 0 without standbys",
+    in: ["user"],
+    absent: "until PostgreSQL has answered once",
+  },
   quartet_outbox_relay_active: {
     type: "gauge",
     help: "1 in the process that relays, 0 in one that stands by or cannot",

@@ -8,7 +8,7 @@ const SECTIONS: [RegExp, string, string][] = [
     "Stores and peers, as a client sees them",
     "Each behind a deadline and a circuit breaker.",
   ],
-  [/^quartet_store/, "Stores", "Asked at every scrape; a store that does not answer within 1.2 s is down."],
+  [/^quartet_(store|postgres)/, "Stores", "Asked at every scrape; a store that does not answer within 1.2 s is down."],
   [/^quartet_outbox/, "Outbox", "From the commit in PostgreSQL or Redis to JetStream's acknowledgement."],
   [/^quartet_(projection|consumer|dead)/, "Projection", "From JetStream into a read model."],
   [/^quartet_stream/, "Streams", "JetStream's figures of the three streams."],
