@@ -5,6 +5,7 @@ import {
   BREAKER_WORDS,
   dependency,
   freshness,
+  limits,
   loops,
   outbox,
   postgres,
@@ -215,7 +216,7 @@ const gateway = dashboard(
   "Quartet: Gateway",
   "What people see, and whom the gateway asks for it.",
   [
-    ["Requests", red("gateway")],
+    ["Requests", [...red("gateway"), ...limits()]],
     ...["user", "session", "analytics", "search"].map((peer): Row => [`Calls to ${peer}`, dependency(peer), "folded"]),
     ["Processes", runtime("gateway"), "folded"],
   ],

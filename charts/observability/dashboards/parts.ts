@@ -350,6 +350,29 @@ export function readers(service: string): AnyPanel[] {
   ];
 }
 
+/** What the gateway refuses and holds to protect what is behind it. */
+export function limits(): AnyPanel[] {
+  return [
+    series(
+      "Requests over a limit",
+      "Requests answered with 429 because their client or their person had asked for too many.",
+      [
+        [
+          'sum(rate(quartet_rate_limited_total[$__rate_interval])) or sum(up{part_of="quartet", service="gateway"} * 0)',
+          "429",
+        ],
+      ],
+      { unit: "reqps", width: 12 },
+    ),
+    series(
+      "Request bodies in memory",
+      "Bytes of bodies that are being read.",
+      [['sum(quartet_request_bodies_bytes{service="gateway"})', "bodies"]],
+      { unit: "bytes", width: 12 },
+    ),
+  ];
+}
+
 /** The processes themselves, by pod. */
 export function runtime(service: string): AnyPanel[] {
   const j = processes(service);
