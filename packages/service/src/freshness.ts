@@ -1,6 +1,7 @@
 import { type ConsistencyToken, decodeToken, MalformedToken } from "@quartet/contracts";
 import type { Request, Response } from "express";
 import { type Awaited, ClientGone } from "./client-gone.ts";
+import { splitList } from "./lists.ts";
 import { metrics } from "./metrics.ts";
 import { badRequest } from "./problem.ts";
 
@@ -35,8 +36,7 @@ export function readFreshness(req: Request): Freshness {
 /** The `wait` preference in seconds, 0 if there is none: `respond-async, wait=2; foo="a, b"`. The first one counts. */
 export function parseWait(prefer: string | string[] | undefined): number {
   const text = Array.isArray(prefer) ? prefer.join(",") : (prefer ?? "");
-  const preferences = text.match(/(?:"(?:\\.|[^"\\])*"|[^,"])+/g) ?? [];
-  for (const preference of preferences) {
+  for (const preference of splitList(text)) {
     const match = /^\s*wait\s*=\s*(?:"(\d{1,9})"|(\d{1,9}))\s*(?:;|$)/i.exec(preference);
     if (match) return Math.min(Number(match[1] ?? match[2]), maxWaitSeconds);
     if (/^\s*wait\s*(?:=|;|$)/i.test(preference)) return 0;

@@ -30,7 +30,7 @@ export function listen(handler: RequestListener, options: { host: string; port: 
     headersTimeout: 15_000,
     keepAliveTimeout: 75_000,
     connectionsCheckingInterval: 5_000,
-    maxHeaderSize: 32 * 1024,
+    maxHeaderSize: 16 * 1024,
     // Without a Host it is refused like all else that is no good request, and not with an empty answer.
     requireHostHeader: false,
   });

@@ -75,13 +75,13 @@ export const catalogue = {
   quartet_reads_waiting: {
     type: "gauge",
     help: "Reads that wait until the store shows what their consistency token asks for",
-    in: readModels,
+    in: [...readModels, "gateway"],
     absent: "until the first read with a consistency token",
   },
   quartet_reads_not_awaited_total: {
     type: "counter",
     help: "Reads with a consistency token that were answered at once as stale, because as many as may were waiting",
-    in: readModels,
+    in: [...readModels, "gateway"],
     absent: "until the first read with a consistency token",
   },
   quartet_dependency_duration_seconds: {

@@ -22,6 +22,8 @@ export interface PeerOptions {
   timeoutMs?: number;
   /** Connections at most. Default 128. */
   connections?: number;
+  /** The largest answer that is taken in, in bytes. Default 64 MiB. */
+  maxAnswerBytes?: number;
 }
 
 export interface PeerRequest {
@@ -74,9 +76,9 @@ export function createPeer(options: PeerOptions): Peer {
     connect: { timeout: 1000 },
     headersTimeout: 0,
     bodyTimeout: 0,
-    maxResponseSize: maxAnswerBytes,
+    maxResponseSize: options.maxAnswerBytes ?? maxAnswerBytes,
   });
-  const base = new URL(options.url).pathname.replace(/\/+$/, "");
+  const base = new URL(options.url).pathname.replace(/\/$/, "");
   const label = options.as ?? options.name;
   const dependency = createDependency(label, { timeoutMs: options.timeoutMs ?? 1200, span: false });
   observePool(metrics, label, () => {

@@ -9,12 +9,15 @@ import { addDeadLetters } from "./http/dead.ts";
 import { addImport } from "./http/import.ts";
 import { createLimits } from "./http/limits.ts";
 import { addPages } from "./http/pages.ts";
-import { createPeers } from "./http/peers.ts";
+import { createPeers, type GatewayContext } from "./http/peers.ts";
 import { addPeople } from "./http/people.ts";
 import { addProxy, admission, bodyLimit } from "./http/proxy.ts";
 import { addRebuilds } from "./http/rebuild.ts";
 import { securityHeaders } from "./http/security.ts";
 import { addStatus } from "./http/status.ts";
+import { createTokens } from "./http/tokens.ts";
+import { createTurns } from "./http/turns.ts";
+import { createWaits } from "./http/waits.ts";
 
 /** The gateway as an express app, with the connections it holds. */
 export async function createGateway(
@@ -24,10 +27,19 @@ export async function createGateway(
 ): Promise<{ app: Express; endStreams: () => void; close: () => Promise<void> }> {
   const peers = createPeers(config, keyring);
   const guard = consoleGuard(config);
-  const authenticate = oncePerRequest(withConsole(authenticator(peers.session, config.QUARTET_OPERATOR_TOKEN), guard));
-  const context = { peers, authenticate };
+  const authenticate = oncePerRequest(
+    withConsole(authenticator(peers.introspection, config.QUARTET_OPERATOR_TOKEN), guard),
+  );
   const byToken = operatorCheck(config.QUARTET_OPERATOR_TOKEN);
   const isOperator = (req: Request) => byToken(req) || (guard?.holds(req) ?? false);
+  const context: GatewayContext = {
+    peers,
+    authenticate,
+    isOperator,
+    tokens: createTokens(keyring),
+    waits: createWaits({ all: config.MAX_WAITING, each: config.MAX_WAITING_PER_CLIENT }),
+    turns: createTurns(config.MAX_CONCURRENT_PER_CLIENT),
+  };
   const app = createApi({
     name: "gateway",
     logger,

@@ -27,6 +27,11 @@ export const gatewayConfig = z.object({
     )
     .transform((text) => (/^\d{1,2}$/.test(text) ? Number(text) : text.split(",").map((part) => part.trim())))
     .optional(),
+  /** Reads that wait (`Prefer: wait`), of everybody and of one client. One more is answered at once. */
+  MAX_WAITING: z.coerce.number().int().min(1).max(10_000).default(500),
+  MAX_WAITING_PER_CLIENT: z.coerce.number().int().min(1).max(10_000).default(100),
+  /** Searches and questions of one client that are under way at the same time; more wait for their turn. */
+  MAX_CONCURRENT_PER_CLIENT: z.coerce.number().int().min(1).max(1000).default(8),
   QUARTET_OPERATOR_TOKEN: z.string().min(16, "needs at least 16 characters"),
   /**
    * The live part of the page at `/`. `off`: it is not there. `operator`: for whoever has the token (the console's own, else the operator's). `local`:

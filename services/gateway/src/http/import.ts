@@ -35,12 +35,12 @@ const chunkBytes = 900 * 1024;
  * `POST /v1/admin/import`: the people go to User, then the events to Analytics as the operator's. Both are idempotent (a person by key, an event by
  * id, and without one by what it says), so after an error the same body is sent again. An event may name its person by `userKey` instead of `userId`.
  */
-export function addImport(app: Express, { peers, authenticate }: GatewayContext): void {
+export function addImport(app: Express, { peers, authenticate, tokens }: GatewayContext): void {
   app.post("/v1/admin/import", async (req: Request, res: Response) => {
     await requireOperator(authenticate, req);
     const body = parseBody(importBody, req);
     const requestId = requestIdOf(req);
-    const tokens: ConsistencyToken[] = [];
+    const parts: ConsistencyToken[] = [];
     const ids = await idsOfEarlier(peers.user, body, requestId);
 
     let users: ImportedBody["users"] = [];
@@ -56,8 +56,7 @@ export function addImport(app: Express, { peers, authenticate }: GatewayContext)
         token?: ConsistencyToken | string;
       };
       users = imported.users;
-      if (imported.token)
-        tokens.push(typeof imported.token === "string" ? decodeToken(imported.token) : imported.token);
+      if (imported.token) parts.push(typeof imported.token === "string" ? decodeToken(imported.token) : imported.token);
       for (const user of users) ids.set(user.key, user.id);
     }
 
@@ -71,9 +70,9 @@ export function addImport(app: Express, { peers, authenticate }: GatewayContext)
       });
       count += (accepted(peers.analytics, answer, 202, chunk.from) as { accepted: number }).accepted;
       const token = answer.headers["consistency-token"];
-      if (typeof token === "string") tokens.push(decodeToken(token));
+      if (typeof token === "string") parts.push(decodeToken(token));
     }
-    res.setHeader("Consistency-Token", encodeToken(mergeTokens(...tokens)));
+    res.setHeader("Consistency-Token", tokens.seal(encodeToken(mergeTokens(...parts))));
     res.setHeader("Cache-Control", "no-store");
     res.json({ users, accepted: count } satisfies ImportedBody);
   });

@@ -1,9 +1,17 @@
 import { userIdField } from "@quartet/contracts";
-import { HttpProblem, type Identity, notFound, parseParams, readFreshness, requestIdOf } from "@quartet/service";
+import {
+  ClientGone,
+  HttpProblem,
+  type Identity,
+  notFound,
+  parseParams,
+  requestIdOf,
+  whileAwaited,
+} from "@quartet/service";
 import type { Express, Request, Response } from "express";
 import { z } from "zod";
 import { budgetMs, type GatewayContext, type ServiceName, serviceNames } from "./peers.ts";
-import { freshnessHeaders } from "./proxy.ts";
+import { clientHeaders, startWait } from "./proxy.ts";
 
 /** What one service said about a person: `body` absent if it has nothing to say, `missing` if it did not answer. */
 interface Part {
@@ -20,23 +28,34 @@ const params = z.object({ id: userIdField });
  * `GET /v1/people/:id`: the four services are asked at the same time, each with its own deadline. Whoever does not answer is named in
  * `missing`, and the others' parts are given all the same. Presence and activity are asked for only on behalf of the person or the operator.
  */
-export function addPeople(app: Express, { peers, authenticate }: GatewayContext): void {
+export function addPeople(app: Express, context: GatewayContext): void {
+  const { peers, authenticate, tokens } = context;
   app.get("/v1/people/:id", async (req: Request, res: Response) => {
     const { id } = parseParams(params, req);
-    const { waitMs, token } = readFreshness(req);
     const start = performance.now();
+    tokens.open(req);
     const who = await identify(authenticate, req);
+    const wait = startWait(context, req);
+    const waitMs = wait.ms;
+    const token = wait.headers["consistency-token"];
     const allowed = who.identity?.kind === "operator" || (who.identity?.kind === "user" && who.identity.userId === id);
     const timeoutMs =
       waitMs > 0 ? waitMs + 1200 : Math.max(500, Math.min(1200, budgetMs - (performance.now() - start)));
 
-    const ask = async (service: ServiceName, path: string, identity?: Identity | null): Promise<Part> => {
+    const ask = async (
+      signal: AbortSignal,
+      service: ServiceName,
+      path: string,
+      identity?: Identity | null,
+    ): Promise<Part> => {
+      const peer = peers[service !== "user" && waitMs > 0 ? (`${service}-waiting` as const) : service];
       try {
-        const answer = await peers[service].request("GET", path, {
+        const answer = await peer.request("GET", path, {
           identity,
           requestId: requestIdOf(req),
           timeoutMs,
-          headers: service === "user" ? {} : freshnessHeaders(req),
+          headers: service === "user" ? clientHeaders(req) : { ...clientHeaders(req), ...wait.headers },
+          signal,
         });
         if (answer.status === 404 && service === "user") throw notFound("there is no such person");
         // A derived store that does not know them (yet) has nothing to say of them, and says as of when.
@@ -50,17 +69,19 @@ export function addPeople(app: Express, { peers, authenticate }: GatewayContext)
           ...(typeof asOf === "string" ? { asOf } : {}),
         };
       } catch (error) {
-        if (error instanceof HttpProblem && error.status === 404) throw error;
+        if (error instanceof ClientGone || (error instanceof HttpProblem && error.status === 404)) throw error;
         return { missing: true };
       }
     };
 
-    const [user, session, analytics, search] = await Promise.all([
-      ask("user", `/v1/users/${id}`, who.identity ?? null),
-      allowed ? ask("session", `/internal/presence/${id}`) : { missing: who.unknown },
-      allowed ? ask("analytics", `/internal/activity/${id}`) : { missing: false },
-      ask("search", `/internal/similar/${id}?limit=5`),
-    ]);
+    const askAll = (signal: AbortSignal) =>
+      Promise.all([
+        ask(signal, "user", `/v1/users/${id}`, who.identity ?? null),
+        allowed ? ask(signal, "session", `/internal/presence/${id}`) : { missing: who.unknown },
+        allowed ? ask(signal, "analytics", `/internal/activity/${id}`) : { missing: false },
+        ask(signal, "search", `/internal/similar/${id}?limit=5`),
+      ]);
+    const [user, session, analytics, search] = await whileAwaited(res, askAll).finally(wait.end);
     const parts = { user, session, analytics, search } as Record<ServiceName, Part>;
     const derived = [parts.session, parts.analytics, parts.search];
     const body = {

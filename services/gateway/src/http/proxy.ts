@@ -8,11 +8,13 @@ import {
   rawBody,
   requestIdOf,
   unauthorized,
+  whileAwaited,
 } from "@quartet/service";
 import type { Express, Request, Response } from "express";
 import { type Authenticate, requireOperator } from "./authenticate.ts";
 import type { Limits } from "./limits.ts";
-import { budgetMs, type GatewayContext, type Peers } from "./peers.ts";
+import { budgetMs, type GatewayContext, type ServiceName, type WaitingName } from "./peers.ts";
+import type { Tokens } from "./tokens.ts";
 
 /**
  * Whose request it is. `none`: the answer is the same for everybody, so `Authorization` is not looked at and the path works while Session is
@@ -25,10 +27,12 @@ type Method = "get" | "post" | "patch" | "delete";
 interface Route {
   method: Method;
   path: string;
-  service: keyof Peers;
+  service: ServiceName | "track";
   auth: Auth;
   /** The read honours `Prefer: wait`, so its deadline grows by the wait. */
   waits?: true;
+  /** What one client asks for takes turns: it costs a store of the service more than a look at one row. */
+  turns?: true;
 }
 
 /** Every path that is passed through, and nothing else: what a service has beyond it is not reachable from outside. */
@@ -44,14 +48,21 @@ export const routes: readonly Route[] = [
   { method: "get", path: "/v1/sessions/current", service: "session", auth: "required", waits: true },
   { method: "delete", path: "/v1/sessions/current", service: "session", auth: "required" },
   { method: "delete", path: "/v1/sessions/:id", service: "session", auth: "required" },
-  { method: "get", path: "/v1/search", service: "search", auth: "none", waits: true },
-  { method: "get", path: "/v1/search/suggest", service: "search", auth: "none", waits: true },
+  { method: "get", path: "/v1/search", service: "search", auth: "none", waits: true, turns: true },
+  { method: "get", path: "/v1/search/suggest", service: "search", auth: "none", waits: true, turns: true },
   { method: "post", path: "/v1/track", service: "track", auth: "optional" },
   // The values that people wrote are not for everybody; the other answers are numbers.
   { method: "get", path: "/v1/analytics/top", service: "analytics", auth: "operator", waits: true },
   ...["signups", "events", "active-users", "sessions", "retention", "funnel"].map(
     (name) =>
-      ({ method: "get", path: `/v1/analytics/${name}`, service: "analytics", auth: "none", waits: true }) as const,
+      ({
+        method: "get",
+        path: `/v1/analytics/${name}`,
+        service: "analytics",
+        auth: "none",
+        waits: true,
+        turns: true,
+      }) as const,
   ),
 ];
 
@@ -64,15 +75,7 @@ export function bodyLimit(_method: string, path: string): number {
 }
 
 /** What a caller may tell a service. A list of what passes, not of what does not: no cookie, address, identity or connection header gets in. */
-const passedRequestHeaders = [
-  "accept",
-  "content-type",
-  "if-match",
-  "if-none-match",
-  "idempotency-key",
-  "consistency-token",
-  "prefer",
-];
+const passedRequestHeaders = ["accept", "content-type", "if-match", "if-none-match", "idempotency-key"];
 
 /** What belongs to one connection (RFC 9110, 7.6.1), or is ours to say. */
 const droppedAnswerHeaders = new Set([
@@ -95,24 +98,40 @@ const droppedAnswerHeaders = new Set([
 ]);
 
 /** Adds the pass-through routes. Bodies and answers are held whole: both are bounded, and an answer cut off half-way can still become a 503. */
-export function addProxy(app: Express, { peers, authenticate }: GatewayContext): void {
+export function addProxy(app: Express, context: GatewayContext): void {
+  const { peers, authenticate, isOperator, turns } = context;
   for (const route of routes) {
     const isSignUp = route.method === "post" && route.path === "/v1/users";
     app[route.method](route.path, async (req: Request, res: Response) => {
       const start = performance.now();
       const identity = await authorize(authenticate, req, route.auth);
-      const wait = route.waits ? parseWait(req.headers.prefer) * 1000 : 0;
-      const answer = await peers[route.service].forward(req.method, req.url, {
-        identity: identity ?? null,
-        headers: requestHeaders(req),
-        requestId: requestIdOf(req),
-        timeoutMs: wait > 0 ? wait + budgetMs : Math.max(500, budgetMs - (performance.now() - start)),
-        // a DELETE is not sent again: its second answer would be another one; and a sign-up alone honours the key
-        idempotent:
-          req.method === "GET" || req.method === "HEAD" || (isSignUp && req.headers["idempotency-key"] !== undefined),
-        ...bodyOf(req),
-      });
-      sendAnswer(req, res, answer);
+      const client = isOperator(req) ? undefined : canonicalAddress(req.ip);
+      const wait = route.waits ? startWait(context, req) : { ms: 0, headers: {}, end: () => {} };
+      const left = (): number =>
+        wait.ms > 0 ? wait.ms + budgetMs : Math.max(500, budgetMs - (performance.now() - start));
+      const service = wait.ms > 0 && isWaiting(route.service) ? (`${route.service}-waiting` as const) : route.service;
+      const forward = (signal: AbortSignal): Promise<PeerAnswer<Buffer>> =>
+        peers[service].forward(req.method, req.url, {
+          identity: identity ?? null,
+          headers: { ...requestHeaders(req), ...wait.headers },
+          requestId: requestIdOf(req),
+          timeoutMs: left(),
+          // a DELETE is not sent again: its second answer would be another one; and a sign-up alone honours the key
+          idempotent:
+            req.method === "GET" || req.method === "HEAD" || (isSignUp && req.headers["idempotency-key"] !== undefined),
+          signal,
+          ...bodyOf(req),
+        });
+      try {
+        const answer = await whileAwaited(res, (signal) =>
+          route.turns && client !== undefined && wait.ms === 0
+            ? turns.take(client, { withinMs: askedToWait(req) + budgetMs, signal }, () => forward(signal))
+            : forward(signal),
+        );
+        sendAnswer(req, res, answer, context.tokens);
+      } finally {
+        wait.end();
+      }
     });
   }
 }
@@ -155,20 +174,53 @@ function matcherOf(pattern: string): (path: string) => boolean {
   };
 }
 
+function isWaiting(service: ServiceName | "track"): service is WaitingName {
+  return service !== "user" && service !== "track";
+}
+
+/** A read that waits, or would have. */
+export interface Wait {
+  /** How long its service waits; 0: it looks once. */
+  ms: number;
+  /** What its service is told about it. */
+  headers: Record<string, string>;
+  /** To be called when the read is over. */
+  end: () => void;
+}
+
+/**
+ * What a read waits for, and how long it may: only one with a consistency token waits, and only while there is a place to wait in. Without one it is asked as if
+ * it did not want to, so it is answered at once and says whether it is fresh. 400 for a token that was altered or invented.
+ */
+export function startWait({ tokens, waits, isOperator }: GatewayContext, req: Request): Wait {
+  const token = tokens.open(req);
+  const { prefer } = req.headers;
+  if (token === undefined) return { ms: 0, headers: {}, end: () => {} };
+  const headers: Record<string, string> = { "consistency-token": token };
+  const ms = askedToWait(req);
+  if (ms === 0) return { ms, headers, end: () => {} };
+  const end = waits.enter(isOperator(req) ? undefined : canonicalAddress(req.ip));
+  if (!end) return { ms: 0, headers, end: () => {} };
+  return { ms, headers: { ...headers, prefer: String(prefer) }, end };
+}
+
+function askedToWait(req: Request): number {
+  return parseWait(req.headers.prefer) * 1000;
+}
+
+/** For which client a call to a service is made. */
+export function clientHeaders(req: Request): Record<string, string> {
+  return { [clientHeader]: canonicalAddress(req.ip) };
+}
+
 /** The headers of a request that a service gets to see, and for which client it is. */
-export function requestHeaders(req: Request): Record<string, string> {
-  const passed: Record<string, string> = { [clientHeader]: canonicalAddress(req.ip) };
+function requestHeaders(req: Request): Record<string, string> {
+  const passed = clientHeaders(req);
   for (const name of passedRequestHeaders) {
     const value = req.headers[name];
     if (typeof value === "string") passed[name] = value;
   }
   return passed;
-}
-
-/** Headers for the parts of a composed read: its consistency token and its wait. */
-export function freshnessHeaders(req: Request): Record<string, string> {
-  const { "consistency-token": token, prefer } = requestHeaders(req);
-  return { ...(token ? { "consistency-token": token } : {}), ...(prefer ? { prefer } : {}) };
 }
 
 function bodyOf(req: Request): { body?: Buffer } {
@@ -177,17 +229,16 @@ function bodyOf(req: Request): { body?: Buffer } {
 }
 
 /** Passes on a service's answer: status, end-to-end headers and body, as they are. */
-export function sendAnswer(req: Request, res: Response, answer: PeerAnswer<Buffer>): void {
+export function sendAnswer(req: Request, res: Response, answer: PeerAnswer<Buffer>, tokens?: Tokens): void {
   // a path we route and the service does not know: not to be told apart from one that is not there
   if (answer.status === 405 || answer.status === 501) throw notFound();
-  const named = new Set(
-    String(answer.headers.connection ?? "")
-      .toLowerCase()
-      .split(/\s*,\s*/),
-  );
+  const connection = String(answer.headers.connection ?? "").toLowerCase();
+  const named = new Set(connection.split(",").map((name) => name.trim()));
   for (const [name, value] of Object.entries(answer.headers)) {
     if (value !== undefined && !droppedAnswerHeaders.has(name) && !named.has(name)) res.setHeader(name, value);
   }
+  const token = answer.headers["consistency-token"];
+  if (tokens && typeof token === "string") res.setHeader("Consistency-Token", tokens.seal(token));
   if (!res.hasHeader("Cache-Control"))
     res.setHeader("Cache-Control", res.hasHeader("ETag") ? "private, no-cache" : "no-store");
   res.statusCode = answer.status;
