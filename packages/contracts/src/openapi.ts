@@ -59,35 +59,37 @@ const responseHeaders: Record<string, { description: string; required?: true; sc
   },
   ETag: { description: "The revision", required: true, schema: { type: "string", pattern: '^"[0-9]+"$' } },
   "Retry-After": { description: "Try again after so many seconds", required: true, schema: seconds },
-  RateLimit: { description: "The limit that was met, and what is left of it", schema: { type: "string" } },
-  "RateLimit-Policy": { description: "The limits of this operation", schema: { type: "string" } },
+  RateLimit: { description: "What is left of the limits; absent where there are none", schema: { type: "string" } },
+  "RateLimit-Policy": { description: "The limits of operations of this kind", schema: { type: "string" } },
   "WWW-Authenticate": { description: "`Bearer`", required: true, schema: { type: "string" } },
 };
 
+const EVERYWHERE = ["X-Request-Id", "RateLimit", "RateLimit-Policy"];
 const problemTexts: Record<number, string> = {
   304: "Not changed",
   400: "A field is bad, or does not go with another: `errors` names it, or both",
   401: "No valid token",
   403: "Not yours",
   404: "Not there",
-  408: "The request did not come in time; there may be no body",
+  408: "The request did not come in time",
   409: "Not now: taken (`errors` names the field), or under way",
   412: "The revision has moved on",
   413: "The body is too large",
   415: "The body is not application/json in UTF-8, or is compressed",
   422: "The Idempotency-Key came with another body",
   429: "Too many requests",
-  431: "The headers are more than 16 KiB; there is no body",
+  417: "`Expect` asks for more than `100-continue`",
+  431: "The headers are more than 16 KiB",
   503: "A store this needs is down, or has no room, or too much is asked at once",
 };
 const problemHeaders: Record<number, string[]> = {
   304: ["ETag"],
   401: ["WWW-Authenticate"],
-  429: ["Retry-After", "RateLimit", "RateLimit-Policy"],
+  429: ["Retry-After"],
   503: ["Retry-After"],
 };
-/** Answers of the server below the API, which may know no request id and write no problem. */
-const BELOW = [408, 431];
+/** Told before it is known which operation it is. */
+const OF_THE_CONNECTION = [408, 417, 431];
 
 function jsonSchema(schema: z.ZodType, io: "input" | "output"): Json {
   const { $schema: _, ...rest } = z.toJSONSchema(schema, {
@@ -124,7 +126,7 @@ function parameters(op: Operation): Json[] {
 }
 
 function headersOf(names: string[]): Json {
-  return { headers: Object.fromEntries(names.map((name) => [name, responseHeaders[name]])) };
+  return { headers: Object.fromEntries(names.map((name) => [name, { $ref: `#/components/headers/${name}` }])) };
 }
 
 function responses(op: Operation): Json {
@@ -135,12 +137,12 @@ function responses(op: Operation): Json {
     ...(op.problems ?? []),
     429,
     503,
-    ...BELOW,
+    ...OF_THE_CONNECTION,
   ]);
   const out: Json = {
     [op.status]: {
       description: op.summary,
-      ...headersOf(["X-Request-Id", ...(op.responseHeaders ?? [])]),
+      ...headersOf([...EVERYWHERE, ...(op.responseHeaders ?? [])]),
       ...(op.response ? { content: { "application/json": { schema: jsonSchema(op.response, "output") } } } : {}),
     },
   };
@@ -148,8 +150,11 @@ function responses(op: Operation): Json {
   for (const code of [...codes].sort((a, b) => a - b)) {
     out[code] = {
       description: problemTexts[code] ?? "Problem",
-      ...(BELOW.includes(code) ? {} : headersOf(["X-Request-Id", ...(problemHeaders[code] ?? [])])),
-      ...(code === 304 || BELOW.includes(code) ? {} : { content }),
+      ...headersOf([
+        ...(OF_THE_CONNECTION.includes(code) ? ["X-Request-Id"] : EVERYWHERE),
+        ...(problemHeaders[code] ?? []),
+      ]),
+      ...(code === 304 ? {} : { content }),
     };
   }
   return out;
@@ -217,6 +222,7 @@ export function openApi(): Json {
         bearer: { type: "http", scheme: "bearer", description: "A session token from POST /v1/sessions" },
         operator: { type: "http", scheme: "bearer", description: "The operator token" },
       },
+      headers: responseHeaders,
       schemas: { Problem: jsonSchema(admin.problemBody, "output") },
     },
   };
