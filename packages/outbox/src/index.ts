@@ -6,7 +6,9 @@ export {
   CREATE_OUTBOX_CHECKPOINT,
   CREATE_OUTBOX_DEFAULT_PARTITION,
   CREATE_OUTBOX_KEY_INDEX,
+  CREATE_OUTBOX_OWED,
   CREATE_OUTBOX_RELAY,
+  CREATE_OUTBOX_TXID_INDEX,
   createOutboxPublication,
   outboxMigration,
 } from "./postgres/migrations.ts";

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { OutboxError, PoisonEventError } from "./errors.ts";
+import type { Blocker } from "./postgres/slot.ts";
 import type { CommonRelayOptions, RelayLogger, RelayStatus } from "./types.ts";
 
 const SILENT: RelayLogger = { debug() {}, info() {}, warn() {}, error() {} };
@@ -13,15 +14,29 @@ export class RelayState {
   resent = 0;
   restarts = 0;
   lastError: RelayStatus["lastError"] = null;
+  /** Streams that are fed from the store's own table, since when (by the monotonic clock), and why if they refuse. */
+  owing: ReadonlyMap<string, { began: number; reason: string | undefined }> = new Map();
+  /** A new replication slot cannot be made as long as a transaction goes on. */
+  slotWaitsFor: { blocker: Blocker | undefined; since: number } | undefined;
   /** Events that `onPoison` took over. */
   readonly skipped = new Set<string>();
   #published = 0;
+  /** By stream, when the log was told last that it refuses. */
+  readonly #refusals = new Map<string, number>();
   /** What the log was told last, and since when it holds. */
   #trouble: { reason: string; since: number } | undefined;
 
   constructor(options: CommonRelayOptions) {
     this.options = options;
     this.logger = options.logger ?? SILENT;
+  }
+
+  /** The same for people. */
+  get owed(): RelayStatus["owed"] {
+    const age = (since: number) => Math.round((performance.now() - since) / 1000);
+    return Object.fromEntries(
+      [...this.owing].map(([stream, { began, reason }]) => [stream, { seconds: age(began), reason: reason ?? null }]),
+    );
   }
 
   get published(): number {
@@ -34,6 +49,17 @@ export class RelayState {
     const seconds = Math.round((performance.now() - this.#trouble.since) / 100) / 10;
     this.#trouble = undefined;
     this.logger.info({ seconds }, "relay publishes again");
+  }
+
+  /** Logs that a stream refuses: at its limit it may do so from moment to moment, which is one line a minute. */
+  refused(stream: string, reason: string): void {
+    const last = this.#refusals.get(stream);
+    const known = last !== undefined && performance.now() - last < 60_000;
+    if (!known) this.#refusals.set(stream, performance.now());
+    this.logger[known ? "debug" : "warn"](
+      { stream, reason },
+      "stream refuses; what it is owed is kept, the others go on",
+    );
   }
 
   /** Counts a session that ended by an error, and logs it: one line when the reason changes, however often it is tried. */

@@ -9,6 +9,11 @@ const WRONG_LAST_SEQUENCE = new Set([10071, 10164]);
 /** `message size exceeds maximum allowed`, `header size exceeds ...`. */
 const TOO_LARGE = new Set([10054, 10097]);
 const NO_RESPONDERS = 503;
+/** The tag of a heartbeat. */
+const CLAIM = -1;
+
+/** When one stream does not take an event now. */
+class RefusedError extends BrokerError {}
 
 interface PubAck {
   stream?: string;
@@ -24,6 +29,15 @@ interface InFlight {
   /** Milliseconds since the epoch at which the store took the event. */
   storedAt: number;
   bytes: number;
+  tag: number;
+}
+
+/** An event that says something of those before it. */
+interface Claim {
+  event: OutboxEvent;
+  storedAt: number;
+  /** To be sent once every publish with a smaller index is acknowledged. */
+  after: number;
 }
 
 /** What this publisher knows of one stream. */
@@ -33,6 +47,9 @@ interface StreamCursor {
   /** Sequence the stream will end with once everything published so far is in. Kept for fenced streams. */
   expected: number;
   allowsTtl: boolean;
+  inFlight: number;
+  /** Why it takes nothing now, if it does not. */
+  refuses: string | undefined;
   /** The newest stored message that stays. */
   acked: { sequence: number; event: OutboxEvent } | undefined;
 }
@@ -59,6 +76,11 @@ export interface PublisherOptions {
   metrics: RelayMetrics | undefined;
   /** After one or more acks. */
   onProgress(): void;
+  /**
+   * A stream refused an event: it is full, or there is nobody to take it. Nothing more goes to that stream before `reopen`, the others do not notice.
+   * Called for each event in flight that it did not take, before that event counts as settled: whoever moves on from `acked` owes it.
+   */
+  onRefused(event: OutboxEvent, tag: number, reason: string): void;
   /** Once, at the first failure. Nothing is published after it. */
   onFailure(error: Error): void;
 }
@@ -74,7 +96,7 @@ export interface PublisherOptions {
 export class Publisher {
   /** Index of the next publish. */
   next = 0;
-  /** Every publish with a smaller index is acknowledged. */
+  /** Every publish with a smaller index is settled: acknowledged, or refused and told to `onRefused`. */
   acked = 0;
   bytes = 0;
   #seen = 0;
@@ -82,6 +104,8 @@ export class Publisher {
   readonly #options: PublisherOptions;
   readonly #streams = new Map<string, StreamCursor>();
   readonly #inFlight = new Map<number, InFlight>();
+  /** The newest of each subject. */
+  readonly #claims = new Map<string, Claim>();
   readonly #reply: string;
   readonly #subscription: Subscription;
   readonly #timer: NodeJS.Timeout;
@@ -93,7 +117,8 @@ export class Publisher {
     this.#options = options;
     for (const [name, stream] of Object.entries(options.streams)) {
       const { lastSequence = 0, allowsTtl = false } = options.states[name] ?? {};
-      this.#streams.set(name, { name, options: stream, expected: lastSequence, allowsTtl, acked: undefined });
+      const cursor = { name, options: stream, expected: lastSequence, allowsTtl, inFlight: 0 };
+      this.#streams.set(name, { ...cursor, refuses: undefined, acked: undefined });
     }
     this.#reply = `${createInbox(options.inboxPrefix)}.`;
     this.#subscription = nc.subscribe(`${this.#reply}*`, { callback: (error, msg) => this.#receive(error, msg) });
@@ -113,9 +138,10 @@ export class Publisher {
   /**
    * Sends one event without waiting. Returns its index.
    * @param storedAt milliseconds since the epoch, for the latency metric
+   * @param tag comes back with `onRefused`
    * @throws the failure that ended this publisher, or PoisonEventError if the event cannot be sent at all
    */
-  publish(event: OutboxEvent, storedAt: number): number {
+  publish(event: OutboxEvent, storedAt: number, tag = 0): number {
     if (this.#failure) throw this.#failure;
     const stream = this.#streams.get(event.stream);
     if (!stream) throw this.#fail(new PoisonEventError(event, `stream ${event.stream} is not configured`));
@@ -139,10 +165,57 @@ export class Publisher {
     }
     this.next = index + 1;
     stream.expected++;
+    stream.inFlight++;
     const bytes = event.payload.length;
     this.bytes += bytes;
-    this.#inFlight.set(index, { event, stream, sentAt: performance.now(), storedAt, bytes });
+    this.#inFlight.set(index, { event, stream, sentAt: performance.now(), storedAt, bytes, tag });
     return index;
+  }
+
+  /**
+   * Sends an event that says something of all before it (a heartbeat) once all before it is acknowledged: a stream that is nearly full may refuse an
+   * event and take the smaller one behind it, which would then not be true. Only the newest of a subject is sent, and none to a stream that refuses.
+   */
+  claim(event: OutboxEvent, storedAt: number): void {
+    if (this.acked === this.next) this.#send({ event, storedAt, after: 0 });
+    else if (!this.#claims.has(event.subject)) this.#claims.set(event.subject, { event, storedAt, after: this.next });
+    // The older one goes first, or under load none ever would.
+    else this.#claims.set(`${event.subject} `, { event, storedAt, after: this.next });
+  }
+
+  #send({ event, storedAt }: Claim): void {
+    if (this.refuses(event.stream) === undefined) this.publish(event, storedAt, CLAIM);
+  }
+
+  #sendClaims(): void {
+    for (const [subject, claim] of this.#claims) {
+      if (claim.after > this.acked) continue;
+      this.#claims.delete(subject);
+      this.#send(claim);
+    }
+  }
+
+  /** Why a stream takes nothing now; undefined if it does. */
+  refuses(stream: string): string | undefined {
+    return this.#streams.get(stream)?.refuses;
+  }
+
+  /** Resolves once nothing is in flight to a stream; rejects with the failure that ended the publisher. */
+  settled(stream: string): Promise<void> {
+    return this.#until(() => (this.#streams.get(stream)?.inFlight ?? 0) === 0);
+  }
+
+  /** Publishes to a stream again that refused; it is as `state` says, and nothing is in flight to it. */
+  reopen(stream: string, state: StreamState): void {
+    const cursor = this.#streams.get(stream)!;
+    cursor.expected = state.lastSequence;
+    cursor.allowsTtl = state.allowsTtl;
+    cursor.refuses = undefined;
+  }
+
+  /** Nothing goes to a stream before `reopen`. */
+  shut(stream: string, reason: string): void {
+    this.#streams.get(stream)!.refuses ??= reason;
   }
 
   /** The newest message of the stream that this publisher stored, with the digest a checkpoint needs. */
@@ -192,15 +265,24 @@ export class Publisher {
     const index = Number.parseInt(msg.subject.slice(this.#reply.length), 36);
     const sent = this.#inFlight.get(index);
     if (!sent || this.#failure) return;
-    const refusal = this.#read(msg, sent);
-    if (refusal) {
-      this.#fail(refusal);
+    const { stream } = sent;
+    const failure = this.#read(msg, sent);
+    if (failure && (failure instanceof RefusedError || stream.refuses !== undefined)) {
+      // A heartbeat that is not taken is not owed, the next one says more; but behind it a fenced stream does not end where it should.
+      if (sent.tag !== CLAIM || stream.options.fence) {
+        stream.refuses ??= failure.message;
+        this.#options.onRefused(sent.event, sent.tag, failure.message);
+      }
+    } else if (failure) {
+      this.#fail(failure);
       return;
     }
     this.#inFlight.delete(index);
+    stream.inFlight--;
     this.bytes -= sent.bytes;
     while (this.acked < this.next && !this.#inFlight.has(this.acked)) this.acked++;
     this.#options.onProgress();
+    if (this.#claims.size > 0) this.#sendClaims();
     if (this.#waiters.length > 0) this.#wake();
   }
 
@@ -209,14 +291,15 @@ export class Publisher {
     const { event, stream } = sent;
     if (msg.data.length === 0) {
       const nobody = msg.headers?.code === NO_RESPONDERS;
-      return new BrokerError(nobody ? `no stream takes ${event.subject}` : `empty answer to ${event.subject}`);
+      if (nobody) return new RefusedError(`no stream takes ${event.subject}`);
+      return new BrokerError(`empty answer to ${event.subject}`);
     }
     const ack = JSON.parse(msg.string()) as PubAck;
     if (ack.error) {
       const { err_code: code = 0, description = "refused" } = ack.error;
       if (WRONG_LAST_SEQUENCE.has(code)) return new FencedError(stream.name, description);
       if (TOO_LARGE.has(code)) return new PoisonEventError(event, description);
-      return new BrokerError(`${stream.name} refused ${event.subject}: ${description} (${code})`);
+      return new RefusedError(`${stream.name} refused ${event.subject}: ${description} (${code})`);
     }
     if (ack.stream !== stream.name || ack.seq === undefined) {
       return new PoisonEventError(event, `${event.subject} is taken by stream ${ack.stream}, not ${stream.name}`);
@@ -264,7 +347,7 @@ export function createPublisher(
   inboxPrefix: string | undefined,
   counts: { published: number; duplicates: number },
   states: Record<string, StreamState>,
-  on: Pick<PublisherOptions, "onProgress" | "onFailure">,
+  on: Pick<PublisherOptions, "onProgress" | "onRefused" | "onFailure">,
 ): Publisher {
   return new Publisher(nc, {
     streams: relay.streams,

@@ -106,6 +106,8 @@ export interface RelayStatus {
   published: number;
   duplicates: number;
   resent: number;
+  /** Streams that lack what the store has committed and are fed from its table: for how long, and why they refuse, if they do. */
+  owed: Record<string, { seconds: number; reason: string | null }>;
   /** Sessions that ended by an error. */
   restarts: number;
   lastError: { at: string; name: string; message: string } | null;

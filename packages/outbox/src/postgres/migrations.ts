@@ -4,7 +4,8 @@
  */
 
 /**
- * Append-only but for erasure. No primary key: nothing ever looks a row up by one, and every index costs the writers.
+ * Append-only but for erasure. No primary key: nothing ever looks a row up by one, and every index costs the writers. What identifies
+ * a row that is deleted is all of it (`REPLICA IDENTITY FULL`, see `ensurePartitions`), should somebody else publish every table.
  * `txid` orders rows against a snapshot (what was finished when a checkpoint was taken), `seq` orders the rows of one key.
  */
 export const CREATE_OUTBOX = `
@@ -21,6 +22,12 @@ CREATE TABLE IF NOT EXISTS outbox (
   payload    text        NOT NULL,
   created_at timestamptz NOT NULL DEFAULT now()
 ) PARTITION BY RANGE (day)`;
+
+/**
+ * For the relay, where it reads from the table, and for the retention, which asks for the newest transaction of a day. `ONLY`: an outbox that
+ * has rows already gets the index by and by (`ensurePartitions`), because building it would hold its writers up.
+ */
+export const CREATE_OUTBOX_TXID_INDEX = "CREATE INDEX IF NOT EXISTS outbox_txid ON ONLY outbox (txid)";
 
 /** For erasure. Partitions inherit it. */
 export const CREATE_OUTBOX_KEY_INDEX = "CREATE INDEX IF NOT EXISTS outbox_key ON outbox (key)";
@@ -48,7 +55,16 @@ CREATE TABLE IF NOT EXISTS outbox_checkpoint (
   PRIMARY KEY (slot, stream, at)
 )`;
 
-/** One row per slot. `resend_from`: a new slot was made, rows of this transaction or later are still to be sent from the table. */
+/** Streams that lack rows which the slot has passed, see `owed.ts`. */
+export const CREATE_OUTBOX_OWED = `
+CREATE TABLE IF NOT EXISTS outbox_owed (
+  slot   text        NOT NULL,
+  stream text        NOT NULL,
+  since  timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (slot, stream)
+)`;
+
+/** One row per slot. `resend_from`: written by earlier releases in place of `outbox_owed`, for every stream at once. */
 export const CREATE_OUTBOX_RELAY = `
 CREATE TABLE IF NOT EXISTS outbox_relay (
   slot          text PRIMARY KEY,
@@ -77,9 +93,11 @@ export function outboxMigration(publication: string): string[] {
   return [
     CREATE_OUTBOX,
     CREATE_OUTBOX_KEY_INDEX,
+    CREATE_OUTBOX_TXID_INDEX,
     CREATE_OUTBOX_DEFAULT_PARTITION,
     CREATE_OUTBOX_CHECKPOINT,
     CREATE_OUTBOX_RELAY,
+    CREATE_OUTBOX_OWED,
     createOutboxPublication(publication),
   ];
 }

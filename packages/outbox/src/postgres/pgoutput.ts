@@ -3,7 +3,8 @@
  * Formats"). Only what an insert-only publication and logical messages can produce; everything else is passed over.
  */
 export interface PgOutputHandler {
-  begin(commitMicros: bigint): void;
+  /** `xid`: the lower 32 bits of the transaction's number. */
+  begin(commitMicros: bigint, xid: number): void;
   /** A row of the published table: values by column name, text format. */
   insert(row: Row): void;
   /** A message written by `pg_logical_emit_message`. */
@@ -38,7 +39,7 @@ export class PgOutputDecoder {
     switch (buffer[offset]) {
       case BEGIN:
         // Final LSN (8), commit time (8), transaction (4).
-        this.#handler.begin(buffer.readBigInt64BE(offset + 9));
+        this.#handler.begin(buffer.readBigInt64BE(offset + 9), buffer.readUInt32BE(offset + 17));
         break;
       case INSERT:
         this.#insert(buffer, offset);

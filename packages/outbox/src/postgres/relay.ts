@@ -6,7 +6,7 @@ import type { CommonRelayOptions, Relay, RelayStatus } from "../types.ts";
 import { LagClock } from "./lag.ts";
 import { dropOldPartitions, ensurePartitions } from "./partitions.ts";
 import { PostgresSession } from "./session.ts";
-import { readSlot, type SlotState } from "./slot.ts";
+import { type Blocker, readSlot, type SlotState } from "./slot.ts";
 
 export interface PostgresRelayOptions extends CommonRelayOptions {
   /** A role with REPLICATION and the rights of the owner of the outbox tables. */
@@ -32,6 +32,8 @@ export interface PostgresRelayStatus extends RelayStatus {
   walStatus: string | null;
   /** WAL between what is relayed and what is written. Null while PostgreSQL cannot be asked. */
   lagBytes: number | null;
+  /** What a new slot waits for, and for how long it has been waiting; null while there is a slot. */
+  slotWaitsFor: (Partial<Blocker> & { waitedSeconds: number }) | null;
 }
 
 /** What the sessions of one relay share. */
@@ -90,7 +92,7 @@ export function createPostgresRelay(options: PostgresRelayOptions): Relay<Postgr
       const db = new pg.Pool({
         connectionString: options.connectionString,
         application_name: `outbox relay ${options.slot}`,
-        max: 5,
+        max: 8,
         connectionTimeoutMillis: 3_000,
         statement_timeout: 10_000,
         query_timeout: 12_000,
@@ -127,12 +129,22 @@ export function createPostgresRelay(options: PostgresRelayOptions): Relay<Postgr
     },
     status() {
       const done = position() ?? slot?.confirmed;
+      const waits = state.slotWaitsFor;
+      const owedSeconds = Math.max(
+        0,
+        ...[...state.owing.values()].map((feed) => (performance.now() - feed.began) / 1000),
+      );
+      const lagSeconds = lag.seconds(done);
       return {
         active: state.active,
+        owed: state.owed,
+        slotWaitsFor: waits
+          ? { ...waits.blocker, waitedSeconds: Math.round((performance.now() - waits.since) / 1000) }
+          : null,
         slot: options.slot,
         walStatus: slot?.walStatus ?? null,
         lagBytes: slot && done !== undefined ? Math.max(0, Number(slot.walEnd - done)) : null,
-        lagSeconds: lag.seconds(done),
+        lagSeconds: lagSeconds === null ? null : Math.max(lagSeconds, owedSeconds),
         unacked: state.active ? (session?.unacked ?? 0) : 0,
         published: state.published,
         duplicates: state.duplicates,

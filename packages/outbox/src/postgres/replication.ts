@@ -106,6 +106,11 @@ export class ReplicationConnection {
     this.#timer = setInterval(() => this.#tick(), 1_000);
   }
 
+  /** It hands out what the server sends. */
+  get opened(): boolean {
+    return this.#held === undefined;
+  }
+
   /** Starts handing out what the server sends. */
   open(): void {
     const held = this.#held ?? [];

@@ -1,5 +1,7 @@
 import type pg from "pg";
 import { StoreError } from "../errors.ts";
+import { pause } from "../loop.ts";
+import { noteOwed } from "./owed.ts";
 
 export interface SlotState {
   active: boolean;
@@ -40,46 +42,94 @@ export async function readSlot(db: pg.Pool, slot: string): Promise<SlotState | u
   };
 }
 
-/**
- * What the new slot will not see has to come from the table. Written before the slot is made, so that a relay that dies in between leaves
- * the debt behind; a debt that is open already reaches further back and stays. No checkpoint: everything retained.
- */
-const RECORD_DEBT = `
-INSERT INTO outbox_relay (slot, resend_from)
-SELECT $1, coalesce((SELECT min(horizon) FROM (
-  SELECT DISTINCT ON (stream) horizon FROM outbox_checkpoint WHERE slot = $1 AND NOT refuted ORDER BY stream, at DESC
-) newest), '0'::xid8)
-ON CONFLICT (slot) DO UPDATE SET resend_from = least(outbox_relay.resend_from, excluded.resend_from)`;
+/** Who keeps a new slot waiting. */
+export interface Blocker {
+  /** 0: a prepared transaction, which belongs to no backend. */
+  pid: number;
+  /** Its `application_name`, or the name of the prepared transaction. */
+  application: string;
+  user: string | null;
+  /** "idle in transaction" and the like; null where this role may not see it (it takes `pg_read_all_stats`). */
+  state: string | null;
+  /** First word of its last statement. */
+  query: string | null;
+  /** Age of its transaction. */
+  seconds: number | null;
+}
+
+/** A slot that is being made. */
+export interface SlotMaking {
+  /** Resolves once it stands; rejects if it cannot be made. */
+  created: Promise<void>;
+  /** Whom it waits for now. */
+  blocker(): Promise<Blocker | undefined>;
+  /** Gives up, and with it the right to make it. */
+  abandon(): Promise<void>;
+}
+
+const BLOCKER = `
+SELECT b.pid, coalesce(a.application_name, p.gid, '') AS application, coalesce(a.usename, p.owner) AS user, a.state,
+       upper(substring(a.query FROM '^\\s*([A-Za-z]+)')) AS query,
+       extract(epoch FROM now() - coalesce(a.xact_start, p.prepared))::int AS seconds
+FROM unnest(pg_blocking_pids($1)) AS b (pid)
+LEFT JOIN pg_stat_activity a ON a.pid = b.pid
+LEFT JOIN LATERAL (SELECT * FROM pg_prepared_xacts ORDER BY prepared LIMIT 1) p ON b.pid = 0
+ORDER BY seconds DESC NULLS LAST LIMIT 1`;
+
+/** As good as none; the driver takes 0 for "as the pool has it". */
+const NO_TIMEOUT_MS = 2 ** 31 - 1;
 
 /**
- * Makes the slot, after dropping one that the server has invalidated, and records that the gap is to be sent from the table. One
- * replica at a time: returns false if another one is at it.
+ * Begins to make the slot, after dropping one that the server has invalidated. What it will not see has to come from the table: that is written down
+ * first, so that a relay that dies in between leaves the note behind. One replica at a time, for as long as the making lasts: undefined if another one
+ * is at it, or if there is nothing to make.
+ *
+ * It waits for every transaction that is writing now, anywhere in the server, and for those that began until then: as long as the longest of them.
  */
-export async function recreateSlot(db: pg.Pool, slot: string): Promise<boolean> {
+export async function makeSlot(db: pg.Pool, slot: string, streams: string[]): Promise<SlotMaking | undefined> {
   const client = await db.connect();
+  const failed = (error: unknown) =>
+    new StoreError(`replication slot ${slot} cannot be made: ${(error as Error).message}`, { cause: error });
   try {
-    const lock = await client.query("SELECT pg_try_advisory_lock(hashtext('outbox slot'), hashtext($1)) AS mine", [
-      slot,
-    ]);
-    if (!lock.rows[0].mine) return false;
-    const found = await client.query(SLOT, [slot]);
-    if (found.rows[0] && !found.rows[0].invalidated) return true;
-    await client.query(RECORD_DEBT, [slot]);
-    if (found.rows[0]) await client.query("SELECT pg_drop_replication_slot($1)", [slot]);
-    // Waits for every transaction that is writing now, so it may take as long as the longest of them.
-    await client.query("SET statement_timeout = '120s'");
+    // The server is to notice while it waits that nobody waits for it any more, and let another replica have the lock.
+    const begin = await client.query(
+      `SELECT pg_try_advisory_lock(hashtext('outbox slot'), hashtext($1)) AS mine, pg_backend_pid() AS pid,
+              set_config('client_connection_check_interval', '2s', false), set_config('statement_timeout', '0', false)`,
+      [slot],
+    );
+    const { mine, pid } = begin.rows[0] as { mine: boolean; pid: number };
+    const found = mine ? (await client.query(SLOT, [slot])).rows[0] : undefined;
+    if (!mine || (found && !found.invalidated)) {
+      client.release(true);
+      return undefined;
+    }
+    await noteOwed(client, slot, streams);
+    if (found) await client.query("SELECT pg_drop_replication_slot($1)", [slot]);
     const text = "SELECT pg_create_logical_replication_slot($1, 'pgoutput')";
-    await client.query({ text, values: [slot], query_timeout: 120_000 } as pg.QueryConfig);
-    return true;
+    const created = client
+      .query({ text, values: [slot], query_timeout: NO_TIMEOUT_MS } as pg.QueryConfig)
+      .then(() => client.release(true))
+      .catch((error) => {
+        client.release(true);
+        throw failed(error);
+      });
+    created.catch(() => {});
+    return {
+      created,
+      blocker: async () => (await db.query<Blocker>(BLOCKER, [pid])).rows[0],
+      abandon: async () => {
+        const done = await Promise.race([created.then(() => true), pause(0).then(() => false)]).catch(() => true);
+        if (!done) await db.query("SELECT pg_terminate_backend($1)", [pid]).catch(() => {});
+      },
+    };
   } catch (error) {
-    throw new StoreError(`replication slot ${slot} cannot be made: ${(error as Error).message}`, { cause: error });
-  } finally {
     // Ends the connection, and with it the lock.
     client.release(true);
+    throw failed(error);
   }
 }
 
-/** The transaction from which rows are still to be sent from the table, and the last one whose rows retention has dropped. */
+/** The last transaction whose rows the retention has dropped; `resendFrom`: a note of an earlier release that all streams are owed rows. */
 export async function readRelayRow(
   db: pg.Pool,
   slot: string,
@@ -89,6 +139,13 @@ export async function readRelayRow(
   return { resendFrom: row?.resend_from ?? null, droppedUntil: row?.dropped_until ?? null };
 }
 
-export async function settleDebt(db: pg.Pool, slot: string): Promise<void> {
+/** Takes the note of an earlier release over. */
+export async function takeOverDebt(db: pg.Pool, slot: string, streams: string[]): Promise<void> {
+  await noteOwed(db, slot, streams);
   await db.query("UPDATE outbox_relay SET resend_from = NULL WHERE slot = $1", [slot]);
+}
+
+/** The identifier of the database cluster: a transaction number means nothing in another one. */
+export async function readSystemId(db: pg.Pool): Promise<string> {
+  return (await db.query("SELECT system_identifier::text AS id FROM pg_control_system()")).rows[0].id;
 }

@@ -125,6 +125,7 @@ export function createRedisRelay(options: RedisRelayOptions): Relay<RedisRelaySt
     status() {
       return {
         active: state.active,
+        owed: state.owed,
         lagEntries: lag?.entries ?? null,
         lagSeconds: lag?.seconds ?? null,
         unacked: state.active ? (session?.unacked ?? 0) : 0,

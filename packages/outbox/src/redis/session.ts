@@ -151,6 +151,7 @@ export class RedisSession {
     this.acknowledged = this.#position;
     this.#publisher = createPublisher(this.#nc, options, options.nats.inboxPrefix, state, states, {
       onProgress: () => this.#progress(),
+      onRefused: (_event, _tag, reason) => this.#outcome.fail(new BrokerError(reason)),
       onFailure: (error) => this.#outcome.fail(error),
     });
   }
