@@ -5,6 +5,10 @@ const DAY_MS = 86_400_000;
 const NAME = /^outbox_p(\d{4})(\d{2})(\d{2})$/;
 /** A writer may wait this long behind the lock of a change to the partitions. If it cannot be had, the next round tries again. */
 const LOCK_TIMEOUT_MS = 200;
+/** As good as none; the driver takes 0 for "as the pool has it". */
+const NO_TIMEOUT_MS = 2 ** 31 - 1;
+/** Rows of the default partition that are looked at at once. */
+const PIECE = 5_000;
 
 /** Name of the partition of a UTC day given as `YYYY-MM-DD`. */
 export function partitionName(day: string): string {
@@ -30,7 +34,8 @@ async function change(client: pg.ClientBase, statements: string[]): Promise<bool
   await client.query("BEGIN");
   try {
     await client.query(`SET LOCAL lock_timeout = '${LOCK_TIMEOUT_MS}ms'`);
-    for (const statement of statements) await client.query(statement);
+    // The server bounds each statement; building an index may take longer than the pool lets a query take.
+    for (const text of statements) await client.query({ text, query_timeout: NO_TIMEOUT_MS } as pg.QueryConfig);
     await client.query("COMMIT");
     return true;
   } catch (error) {
@@ -55,9 +60,35 @@ export async function ensurePartitions(client: pg.ClientBase, daysAhead = 3): Pr
     await change(client, [
       `CREATE TABLE ${name} (LIKE outbox INCLUDING DEFAULTS INCLUDING INDEXES)`,
       `ALTER TABLE ${name} ADD CONSTRAINT ${name}_day CHECK (day >= '${day}' AND day < '${dayAfter(day, 1)}')`,
+      identify(name),
       `ALTER TABLE outbox ATTACH PARTITION ${name} FOR VALUES FROM ('${day}') TO ('${dayAfter(day, 1)}')`,
       `ALTER TABLE ${name} DROP CONSTRAINT ${name}_day`,
     ]);
+  }
+  await completePartitions(client, partitionName(first));
+}
+
+/**
+ * Should somebody publish every table (`FOR ALL TABLES`), PostgreSQL refuses to delete a row of a table that has nothing to identify it by. Nothing here has
+ * a key, so that is the whole row: it costs nothing until a row is deleted, which only an erasure does.
+ */
+function identify(table: string): string {
+  return `ALTER TABLE ${table} REPLICA IDENTITY FULL`;
+}
+
+/** Gives the tables of an older release what new ones are made with: an identity, and the index of a day that is over, when building it hinders nobody. */
+async function completePartitions(client: pg.ClientBase, todays: string): Promise<void> {
+  const { rows } = await client.query<{ name: string; identified: boolean; indexed: boolean }>(
+    `SELECT c.relname AS name, c.relreplident = 'f' AS identified, EXISTS (
+       SELECT FROM pg_index x JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
+       WHERE x.indrelid = c.oid AND x.indisvalid AND a.attname = 'txid') AS indexed
+     FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+     WHERE i.inhparent = 'outbox'::regclass OR c.oid = 'outbox'::regclass`,
+  );
+  for (const { name, identified, indexed } of rows) {
+    if (!identified) await change(client, [identify(name)]);
+    const over = NAME.test(name) && name < todays;
+    if (over && !indexed) await change(client, ["SET LOCAL statement_timeout = 0", `CREATE INDEX ON ${name} (txid)`]);
   }
 }
 
@@ -66,7 +97,8 @@ export async function ensurePartitions(client: pg.ClientBase, daysAhead = 3): Pr
  * above the horizon of the newest checkpoint of any stream. Remembers the newest transaction it dropped, so that the relay can tell whether
  * what it may have to send again is still complete. Rows in the default partition are deleted by the same rule.
  *
- * Nothing is dropped as long as a stream has no true checkpoint or a slot's gap is still to be sent.
+ * Nothing is dropped as long as a stream has no true checkpoint; one that is owed rows has none newer than they are. How far a day is confirmed is
+ * asked of an index, whatever the day holds; what is in the default partition goes in pieces.
  * @returns the names of the dropped partitions
  */
 export async function dropOldPartitions(
@@ -81,33 +113,43 @@ export async function dropOldPartitions(
     [slot, streams],
   );
   const { horizon, streams: proven } = newest.rows[0];
-  const debt = await client.query("SELECT FROM outbox_relay WHERE slot = $1 AND resend_from IS NOT NULL", [slot]);
-  if (horizon === null || proven < streams.length || debt.rowCount) return [];
+  if (horizon === null || proven < streams.length) return [];
 
   const cutoff = dayAfter(await today(client), -retentionDays);
   const dropped: string[] = [];
   for (const name of (await attached(client)).sort()) {
     const [, year, month, date] = NAME.exec(name) ?? [];
     if (!year || `${year}-${month}-${date}` >= cutoff) continue;
-    const last = await client.query(
-      `SELECT max(txid)::text AS txid, coalesce(max(txid) >= $1::xid8, false) AS open FROM ${name}`,
-      [horizon],
-    );
-    if (last.rows[0].open) {
+    const last = await newestTransaction(client, name);
+    if (last !== null && BigInt(last) >= BigInt(horizon)) {
       logger.warn({ partition: name }, "outbox partition is past its retention but not confirmed, it stays");
       continue;
     }
-    if (await change(client, [rememberDropped(slot, last.rows[0].txid), `DROP TABLE ${name}`])) dropped.push(name);
+    if (await change(client, [rememberDropped(slot, last), `DROP TABLE ${name}`])) dropped.push(name);
   }
-  const swept = await client.query(
-    "SELECT max(txid)::text AS txid FROM outbox_default WHERE day < $1 AND txid < $2::xid8",
-    [cutoff, horizon],
-  );
-  if (swept.rows[0].txid !== null) {
-    const rows = `day < '${cutoff}' AND txid < '${horizon}'::xid8`;
-    await change(client, [rememberDropped(slot, swept.rows[0].txid), `DELETE FROM outbox_default WHERE ${rows}`]);
-  }
+  while (await sweepDefault(client, slot, cutoff, horizon));
   return dropped;
+}
+
+/** The newest transaction of a partition, by its index. */
+export const newestTransactionOf = (partition: string): string =>
+  `SELECT txid::text FROM ${partition} ORDER BY ${partition}.txid DESC LIMIT 1`;
+
+async function newestTransaction(client: pg.ClientBase, partition: string): Promise<string | null> {
+  return (await client.query(newestTransactionOf(partition))).rows[0]?.txid ?? null;
+}
+
+/** Deletes a piece of what the default partition holds of days that are over. Returns whether there may be more. */
+async function sweepDefault(client: pg.ClientBase, slot: string, cutoff: string, horizon: string): Promise<boolean> {
+  const oldest = await client.query(
+    `SELECT txid::text, day < $2 AS over FROM outbox_default WHERE txid < $1::xid8 ORDER BY outbox_default.txid LIMIT ${PIECE}`,
+    [horizon, cutoff],
+  );
+  const last = oldest.rows.findLast((row) => row.over)?.txid;
+  if (last === undefined) return false;
+  const rows = `day < '${cutoff}' AND txid <= '${last}'::xid8`;
+  const deleted = await change(client, [rememberDropped(slot, last), `DELETE FROM outbox_default WHERE ${rows}`]);
+  return deleted && oldest.rows.length === PIECE;
 }
 
 function rememberDropped(slot: string, txid: string | null): string {
