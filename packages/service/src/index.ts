@@ -26,6 +26,7 @@ export { addRebuildRoutes, type Rebuilds } from "./rebuild.ts";
 export { remembered } from "./remembered.ts";
 export { soon } from "./soon.ts";
 export * from "./store-metrics.ts";
+export { every, reasonOf, type TaskWatch, watchTask } from "./tasks.ts";
 export * from "./tracing.ts";
 export { DROP_EVERY, readUnsafe, UNSAFE, UnknownUnsafeSwitch, type UnsafeSwitch, unsafe } from "./unsafe.ts";
 export * from "./worker.ts";

@@ -420,6 +420,12 @@ export const catalogue = {
     absent: "until the first rebuild",
   },
   quartet_password_queue: { type: "gauge", help: "Password hashes that wait for their turn", in: ["user"] },
+  quartet_background_task_failing: {
+    type: "gauge",
+    help: "1 for a background task that has failed for more than a minute and is tried again; the log says once why",
+    labels: { task: "names of the process's loops, and of what they do" },
+    in: owners,
+  },
   quartet_worker_up: {
     type: "gauge",
     help: "1 while the loop runs, 0 while it waits to be started again",

@@ -1,6 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "./logger.ts";
 import { metrics } from "./metrics.ts";
+import { reasonOf, watchTask } from "./tasks.ts";
+
+/** A loop that has run for so long is well. */
+const LASTS_MS = 60_000;
 
 export interface Worker {
   readonly name: string;
@@ -30,6 +34,8 @@ export function superviseWorker(
   const crashes = metrics.counter("quartet_worker_crashes_total");
   crashes.inc({ worker: name }, 0);
   const stopping = new AbortController();
+  const watch = watchTask(name, options);
+  let told = "";
   let running = false;
   up.set({ worker: name }, 0);
 
@@ -40,21 +46,26 @@ export function superviseWorker(
       let error: unknown;
       running = true;
       up.set({ worker: name }, 1);
+      const lasts = setTimeout(() => watch.ok(), LASTS_MS).unref();
       try {
         await fn(stopping.signal);
       } catch (thrown) {
         error = thrown;
       }
       running = false;
+      clearTimeout(lasts);
       up.set({ worker: name }, 0);
       if (stopping.signal.aborted) return;
       if (performance.now() - start >= maxMs) delay = initialMs;
       crashes.inc({ worker: name });
-      options.logger.warn(
-        { worker: name, retryInMs: delay, reason: reasonOf(error) },
+      watch.failed(error);
+      const reason = reasonOf(error);
+      // The same reason again, every few seconds, is no news.
+      options.logger[reason === told ? "debug" : "warn"](
+        { worker: name, retryInMs: delay, reason },
         "worker ended, starting it again",
       );
-      options.logger.debug({ worker: name, err: error }, "worker ended");
+      told = reason;
       await sleep(delay * (0.8 + Math.random() * 0.4), undefined, { signal: stopping.signal }).catch(() => {});
       delay = Math.min(delay * 2, maxMs);
     }
@@ -70,12 +81,4 @@ export function superviseWorker(
       await ended;
     },
   };
-}
-
-function reasonOf(error: unknown): string {
-  return error === undefined
-    ? "returned"
-    : error instanceof Error
-      ? `${error.name}: ${error.message}`.slice(0, 500)
-      : String(error);
 }
