@@ -150,6 +150,22 @@ export class Outcome {
   }
 }
 
+/** `every` for a side task of a relay, which tells its owner how it went. */
+export function everyTask(state: RelayState, name: string, everyMs: number, task: () => Promise<void>): () => void {
+  const tell = (error?: unknown) => state.options.onTask?.(name, error);
+  return every(
+    everyMs,
+    async () => {
+      await task();
+      tell();
+    },
+    (error) => {
+      state.logger.debug({ err: error }, `${name} of the relay has to wait`);
+      tell(error);
+    },
+  );
+}
+
 /** Runs `task` every `everyMs`, never twice at once, until the returned function is called. Errors go to `onError`. */
 export function every(
   everyMs: number,

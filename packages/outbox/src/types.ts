@@ -76,6 +76,8 @@ export interface CommonRelayOptions {
    * without it the relay stops there and says so in `status().lastError`.
    */
   onPoison?(event: OutboxEvent, error: Error): Promise<void>;
+  /** Called whenever one of the relay's side tasks ended: `heartbeat`, `lag`, `partitions`. `error` is undefined if it went well. */
+  onTask?(task: string, error: unknown): void;
   /** Messages in flight; reading pauses there and resumes at half of it. Default 2000. */
   window?: number;
   /** Payload bytes in flight, the same way. Default 32 MiB. */

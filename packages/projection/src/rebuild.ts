@@ -43,7 +43,18 @@ export interface RebuildPlan {
  */
 export async function followRebuilds(
   plan: RebuildPlan,
-  { connection, logger, signal }: { connection(): NatsConnection; logger: Logger; signal: AbortSignal },
+  {
+    connection,
+    logger,
+    watch,
+    signal,
+  }: {
+    connection(): NatsConnection;
+    logger: Logger;
+    /** Told after each look whether it went well. */
+    watch?: { ok(): void; failed(error: unknown): void };
+    signal: AbortSignal;
+  },
 ): Promise<void> {
   let told = false;
   while (!signal.aborted) {
@@ -53,7 +64,9 @@ export async function followRebuilds(
       if (current) await carryOut(plan, current, { connection, logger, signal });
       else await plan.cleanUp();
       told = false;
+      watch?.ok();
     } catch (error) {
+      watch?.failed(error);
       // A store that is away says the same every second.
       const quiet: boolean = told || error instanceof BrokerUnavailable;
       told ||= !quiet;

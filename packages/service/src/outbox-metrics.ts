@@ -1,5 +1,7 @@
 import { activity } from "./activity.ts";
+import type { Logger } from "./logger.ts";
 import { type Metrics, setOrForget } from "./metrics.ts";
+import { type TaskWatch, watchTask } from "./tasks.ts";
 import { recordSpan, SpanKind } from "./tracing.ts";
 
 /** What a relay says of itself; a lag it has no word for is left out. */
@@ -41,6 +43,17 @@ export function relayMetrics(metrics: Metrics, source: "user" | "session") {
     duplicate: (stream: string) => duplicates.inc({ source, stream }),
     resent: (stream: string) => resent.inc({ source, stream }),
     restarted: () => restarts.inc({ source }),
+  };
+}
+
+/** The hook by which a relay tells how its side tasks go. */
+export function relayTasks(logger: Logger): (task: string, error: unknown) => void {
+  const watches = new Map<string, TaskWatch>();
+  return (task, error) => {
+    const watch = watches.get(task) ?? watchTask(`relay-${task}`, { logger });
+    watches.set(task, watch);
+    if (error === undefined) watch.ok();
+    else watch.failed(error);
   };
 }
 

@@ -8,6 +8,7 @@ import {
   shareActivity,
   superviseWorker,
   type Worker,
+  watchTask,
 } from "@quartet/service";
 import { configSchema } from "./config.ts";
 import { createFactAudit, runFactAudit } from "./events/audit.ts";
@@ -53,6 +54,7 @@ await runProcess({
     const supervise = (name: string, work: (signal: AbortSignal) => Promise<void>) =>
       workers.push(superviseWorker(name, work, { logger }));
 
+    const watch = watchTask("migrations", { logger });
     let migrated = false;
     let wake: () => void = () => {};
     clickhouse.onMissingSchema(() => {
@@ -68,8 +70,9 @@ await runProcess({
           await migrate(clickhouse);
           if (!migrated) logger.info("schema is up to date");
           migrated = true;
+          watch.ok();
         } catch (error) {
-          logger.debug({ err: error }, "the schema has to wait");
+          watch.failed(error);
         }
         const wait = migrated ? LOOK_EVERY_MS : 300;
         await sleep(wait, undefined, { signal: AbortSignal.any([signal, pause.signal]) }).catch(() => {});
@@ -94,7 +97,9 @@ await runProcess({
     if (has("projector")) {
       const projector = createFactProjector(config.NATS_URL, store, { logger, metrics });
       supervise("projector", (signal) => projector.run(signal));
-      supervise("erasure-sweep", (signal) => anonymiser.sweep(signal, SWEEP_EVERY_MS));
+      supervise("erasure-sweep", (signal) =>
+        anonymiser.sweep(signal, SWEEP_EVERY_MS, watchTask("erasure-sweep", { logger })),
+      );
       supervise("rebuild", (signal) => rebuilds.follow(signal));
       if (config.AUDIT_INTERVAL_MS > 0) {
         const recent = async () => {

@@ -8,6 +8,7 @@ import {
   shareActivity,
   superviseWorker,
   type Worker,
+  watchTask,
 } from "@quartet/service";
 import { configSchema } from "./config.ts";
 import { connectBroker, createUserProjector, progress, replay } from "./events/projector.ts";
@@ -61,7 +62,7 @@ await runProcess({
     let ours = true;
     let warm = config.WARM_UP_MS === 0;
     let wake: () => void = () => {};
-    let complained = false;
+    const watch = watchTask("index", { logger });
     // For ever, not once: a wiped store gets its index back, and the stream is replayed into it.
     supervise("index", async (signal) => {
       while (!signal.aborted) {
@@ -79,13 +80,12 @@ await runProcess({
               logger.info({ index }, "new index: the stream is replayed into it");
             }
           }
-          complained = false;
+          watch.ok();
           if (!warm) await warmUp(slow, config.INDEX_PREFIX, config.WARM_UP_MS, signal);
           warm = true;
         } catch (error) {
           wait = 500;
-          if (!complained) logger.debug({ err: error }, "the index has to wait");
-          complained = true;
+          watch.failed(error);
         }
         await sleep(wait, undefined, { signal: AbortSignal.any([signal, pause.signal]) }).catch(() => {});
       }

@@ -1,7 +1,7 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import {
   createDependency,
   createPeer,
+  every,
   loadConfig,
   loadKeyring,
   metrics,
@@ -53,14 +53,8 @@ await runProcess({
     const workers: Worker[] = [];
     const supervise = (name: string, work: (signal: AbortSignal) => Promise<void>) =>
       workers.push(superviseWorker(name, work, { logger }));
-    const every = (ms: number, work: () => Promise<unknown>) => async (signal: AbortSignal) => {
-      while (!signal.aborted) {
-        await work().catch((err: unknown) => {
-          if (!isRedisFault(err)) throw err;
-        });
-        await sleep(ms, undefined, { signal }).catch(() => {});
-      }
-    };
+    const repeat = (task: string, ms: number, work: () => Promise<unknown>) =>
+      supervise(task, every(task, ms, work, { logger, isMistake: (error) => !isRedisFault(error) }));
 
     const broker = connectBroker(config.NATS_URL, logger);
     const endSharing = shareActivity("session", config.ROLE, broker);
@@ -88,10 +82,7 @@ await runProcess({
         { logger, metrics },
       );
       supervise("projector", (signal) => projector.run(signal));
-      supervise(
-        "projector-report",
-        every(REPORT_EVERY_MS, () => copies.report("projector", projector.status())),
-      );
+      repeat("projector-report", REPORT_EVERY_MS, () => copies.report("projector", projector.status()));
     }
     if (back && has("relay")) {
       const relay = createSessionRelay(
@@ -105,20 +96,14 @@ await runProcess({
       );
       const swept = createSessions(back.run, limits);
       supervise("relay", (signal) => relay.run(signal));
-      supervise(
-        "sweeper",
-        every(SWEEP_EVERY_MS, async () => {
-          while ((await swept.sweep(SWEEP_BATCH)) === SWEEP_BATCH);
-        }),
-      );
+      repeat("sweeper", SWEEP_EVERY_MS, async () => {
+        while ((await swept.sweep(SWEEP_BATCH)) === SWEEP_BATCH);
+      });
       const figures = createProfiles(back);
-      supervise(
-        "relay-report",
-        every(REPORT_EVERY_MS, async () => {
-          const status = relay.status();
-          if (status.active) await figures.report("relay", status);
-        }),
-      );
+      repeat("relay-report", REPORT_EVERY_MS, async () => {
+        const status = relay.status();
+        if (status.active) await figures.report("relay", status);
+      });
     }
 
     const app = has("api")

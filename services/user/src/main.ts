@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import {
   createPeer,
+  every,
   loadConfig,
   loadKeyring,
   metrics,
@@ -8,6 +9,7 @@ import {
   shareActivity,
   superviseWorker,
   type Worker,
+  watchTask,
 } from "@quartet/service";
 import { configSchema } from "./config.ts";
 import { runAudit } from "./events/audit.ts";
@@ -50,25 +52,24 @@ await runProcess({
     const workers: Worker[] = [];
     const supervise = (name: string, work: (signal: AbortSignal) => Promise<void>) =>
       workers.push(superviseWorker(name, work, { logger }));
-    /** A loop that waits while PostgreSQL is away. */
-    const every = (ms: number, work: () => Promise<unknown>) => async (signal: AbortSignal) => {
-      while (!signal.aborted) {
-        if (db.ready) await work().catch((err: unknown) => logger.debug({ err }, "a background task waits"));
-        await sleep(ms, undefined, { signal }).catch(() => {});
-      }
-    };
+    /** A loop that begins when the schema is there. */
+    const repeat = (task: string, ms: number, work: () => Promise<unknown>) =>
+      supervise(task, every(task, ms, work, { logger, when: () => db.ready }));
     const whenReady = async (signal: AbortSignal): Promise<void> => {
       while (!db.ready && !signal.aborted) await sleep(50, undefined, { signal }).catch(() => {});
     };
 
     supervise("migrations", async (signal) => {
+      const watch = watchTask("migrations", { logger });
       let told = "";
       while (!db.ready && !signal.aborted) {
         try {
           const taken = await migrate(config.POSTGRES_URL, [...ownMigrations(), outboxTables], signal);
           if (taken.length > 0) logger.info({ taken }, "schema is up to date");
           db.opened();
+          watch.ok();
         } catch (error) {
+          watch.failed(error);
           // A server that is away says the same for minutes; a schema that cannot be made has to be told, once.
           const reason = (error as Error).message;
           if (reason !== told) logger.warn({ reason }, "the schema has to wait");
@@ -105,29 +106,30 @@ await runProcess({
       supervise("relay", async (signal) => {
         await whenReady(signal);
         // A restored database would send its old rows over the tombstones of those who were erased since: it learns of them first.
+        const watch = watchTask("restore-check", { logger });
         for (let known = false; !known && !signal.aborted; ) {
-          known = await beforeRelay().catch(() => false);
+          known = await beforeRelay().then(
+            (done) => {
+              watch.ok();
+              return done;
+            },
+            (error) => {
+              watch.failed(error);
+              return false;
+            },
+          );
           if (!known) await sleep(100, undefined, { signal }).catch(() => {});
         }
         if (!signal.aborted) await relay.run(signal);
       });
-      supervise(
-        "reemission",
-        every(1000, async () => {
-          while ((await reemitSome(db, appendEvents, (ids) => findErasedUsers(broker, ids))) !== undefined);
-        }),
-      );
-      supervise(
-        "relay-report",
-        every(1000, async () => {
-          const status = relay.status();
-          if (status.active) await reportWorker(db, "relay", status);
-        }),
-      );
-      supervise(
-        "forget-answers",
-        every(60_000, () => forgetOldAnswers(db)),
-      );
+      repeat("reemission", 1000, async () => {
+        while ((await reemitSome(db, appendEvents, (ids) => findErasedUsers(broker, ids))) !== undefined);
+      });
+      repeat("relay-report", 1000, async () => {
+        const status = relay.status();
+        if (status.active) await reportWorker(db, "relay", status);
+      });
+      repeat("forget-answers", 60_000, () => forgetOldAnswers(db));
       supervise("erasures", async (signal) => {
         await whenReady(signal);
         if (!signal.aborted) await runSaga({ db, broker, peers, logger, metrics }, signal);

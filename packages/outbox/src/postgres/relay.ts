@@ -1,6 +1,6 @@
 import type { ConnectionOptions } from "nats";
 import pg from "pg";
-import { every, RelayState, runSessions } from "../loop.ts";
+import { everyTask, RelayState, runSessions } from "../loop.ts";
 import { LossDuty } from "../loss.ts";
 import type { CommonRelayOptions, Relay, RelayStatus } from "../types.ts";
 import { LagClock } from "./lag.ts";
@@ -103,19 +103,14 @@ export function createPostgresRelay(options: PostgresRelayOptions): Relay<Postgr
       // A client that is checked out has no listener of the pool's; without one, a lost connection ends the process.
       db.on("connect", (client) => void client.on("error", lost));
       const context = { options, state, db, duty: new LossDuty(state, signal) };
-      const complain = (what: string) => (error: unknown) => state.logger.debug({ err: error }, `${what} failed`);
       let maintainedAt = Number.NEGATIVE_INFINITY;
       const timers = [
-        every(1_000, () => watch(db), complain("asking for the slot")),
-        every(
-          1_000,
-          async () => {
-            if (!state.active || performance.now() - maintainedAt < (options.maintenanceMs ?? 600_000)) return;
-            await maintain(db);
-            maintainedAt = performance.now();
-          },
-          (error) => state.logger.warn({ err: error }, "maintenance of the outbox partitions failed, tried again soon"),
-        ),
+        everyTask(state, "lag", 1_000, () => watch(db)),
+        everyTask(state, "partitions", 1_000, async () => {
+          if (!state.active || performance.now() - maintainedAt < (options.maintenanceMs ?? 600_000)) return;
+          await maintain(db);
+          maintainedAt = performance.now();
+        }),
       ];
       try {
         await runSessions(state, signal, (inner) => {

@@ -1,7 +1,7 @@
 import type { NatsConnection } from "nats";
 import { BrokerError, StoreError, StreamChangedError } from "../errors.ts";
 import { connectNats, type StreamState, streamState } from "../jetstream.ts";
-import { every, Outcome, pause } from "../loop.ts";
+import { every, everyTask, Outcome, pause } from "../loop.ts";
 import { createPublisher, type Publisher } from "../publisher.ts";
 import type { OutboxEvent } from "../types.ts";
 import { verifyStream } from "../verify.ts";
@@ -106,8 +106,7 @@ export class PostgresSession {
         ),
       );
       if (options.heartbeat) {
-        const debug = (error: unknown) => state.logger.debug({ err: error }, "heartbeat failed");
-        stops.push(every(options.heartbeat.everyMs, () => this.#heartbeat(), debug));
+        stops.push(everyTask(state, "heartbeat", options.heartbeat.everyMs, () => this.#heartbeat()));
       }
       await this.#outcome.promise;
       for (const stop of stops.splice(0)) stop();

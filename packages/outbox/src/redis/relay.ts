@@ -1,6 +1,6 @@
 import { Redis, type RedisOptions } from "ioredis";
 import type { ConnectionOptions } from "nats";
-import { every, RelayState, runSessions } from "../loop.ts";
+import { everyTask, RelayState, runSessions } from "../loop.ts";
 import { LossDuty } from "../loss.ts";
 import type { CommonRelayOptions, Relay, RelayStatus } from "../types.ts";
 import { type EntryPosition, readCursor } from "./checkpoints.ts";
@@ -110,8 +110,7 @@ export function createRedisRelay(options: RedisRelayOptions): Relay<RedisRelaySt
       });
       redis.on("error", (error) => state.logger.debug({ err: error }, "Redis connection lost"));
       const context: RedisRelayContext = { options, state, redis, keys, duty: new LossDuty(state, signal) };
-      const complain = (error: unknown) => state.logger.debug({ err: error }, "asking for the lag failed");
-      const stop = every(1_000, () => watch(redis), complain);
+      const stop = everyTask(state, "lag", 1_000, () => watch(redis));
       try {
         await runSessions(state, signal, (inner) => {
           session = new RedisSession(context);

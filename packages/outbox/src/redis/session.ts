@@ -3,7 +3,7 @@ import type { Redis } from "ioredis";
 import type { NatsConnection } from "nats";
 import { BrokerError, LeaseLostError, StoreError, StreamChangedError } from "../errors.ts";
 import { connectNats, type StreamState, streamState } from "../jetstream.ts";
-import { every, Outcome, pause } from "../loop.ts";
+import { every, everyTask, Outcome, pause } from "../loop.ts";
 import { createPublisher, type Publisher } from "../publisher.ts";
 import type { OutboxEvent } from "../types.ts";
 import { verifyStream } from "../verify.ts";
@@ -80,8 +80,9 @@ export class RedisSession {
       await this.#verify();
       const reading = this.#read().catch(failed);
       stops.push(every(options.checkpointMs ?? 1_000, () => this.#checkpoint(), failed));
-      const debug = (error: unknown) => state.logger.debug({ err: error }, "heartbeat failed");
-      if (options.heartbeat) stops.push(every(options.heartbeat.everyMs, () => this.#heartbeat(), debug));
+      if (options.heartbeat) {
+        stops.push(everyTask(state, "heartbeat", options.heartbeat.everyMs, () => this.#heartbeat()));
+      }
       await this.#outcome.promise;
       for (const stop of stops.splice(0)) stop();
       await this.#finish(reading);

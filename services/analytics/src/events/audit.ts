@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { CONSUMERS, inboxPrefix, STREAMS } from "@quartet/contracts";
 import { type Broker, inspectConsumer, readStream } from "@quartet/projection";
-import { countAudit, type Logger, metrics } from "@quartet/service";
+import { countAudit, type Logger, metrics, watchTask } from "@quartet/service";
 import { type AuditFinding, saveFinding } from "../store/audits.ts";
 import type { ClickHouse } from "../store/client.ts";
 import { insertFacts } from "../store/facts.ts";
@@ -294,13 +294,16 @@ export async function runFactAudit(
   recent: () => Promise<Date | undefined>,
   { everyMs, logger, signal }: { everyMs: number; logger: Logger; signal: AbortSignal },
 ): Promise<void> {
+  const watch = watchTask("audit", { logger });
   let told = "";
   while (!signal.aborted) {
     try {
       const at = await recent();
       if (!at || Date.now() - at.getTime() >= everyMs / 2) await audit.round();
       told = "";
+      watch.ok();
     } catch (error) {
+      watch.failed(error);
       // A store that is away says the same for minutes; a mistake has to be told, once.
       const reason = (error as Error).message;
       if (reason !== told) logger.warn({ reason }, "the audit of the facts has to wait");

@@ -1,6 +1,6 @@
 import { CONSUMERS, rebuildConsumer } from "@quartet/contracts";
 import { type Broker, followRebuilds, replayProgress } from "@quartet/projection";
-import type { Logger, Rebuilds } from "@quartet/service";
+import { type Logger, type Rebuilds, watchTask } from "@quartet/service";
 import type { ClickHouse } from "../store/client.ts";
 import { insertFacts } from "../store/facts.ts";
 import { dropLeftOvers, exchange, NEXT, noteBegun, startRebuild, tableState } from "../store/rebuild.ts";
@@ -55,7 +55,7 @@ export function createRebuilds(options: {
           },
           cleanUp: () => dropLeftOvers(clickhouse),
         },
-        { connection: () => broker.require(), logger, signal },
+        { connection: () => broker.require(), logger, watch: watchTask("rebuild", { logger }), signal },
       ),
   };
 }

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { TaskWatch } from "@quartet/service";
 import { type ClickHouse, StoreUnavailable } from "./client.ts";
 import { ANONYMOUS } from "./facts.ts";
 
@@ -77,7 +78,7 @@ export interface Anonymiser {
    */
   run(): Promise<void>;
   /** Runs at once and then every `everyMs`, until aborted: what a crash left behind between an insert and its check. */
-  sweep(signal: AbortSignal, everyMs: number): Promise<void>;
+  sweep(signal: AbortSignal, everyMs: number, watch: TaskWatch): Promise<void>;
 }
 
 export function createAnonymiser(clickhouse: ClickHouse): Anonymiser {
@@ -142,11 +143,17 @@ export function createAnonymiser(clickhouse: ClickHouse): Anonymiser {
 
   return {
     run,
-    async sweep(signal, everyMs) {
+    async sweep(signal, everyMs, watch) {
       while (!signal.aborted) {
         const done = await run().then(
-          () => true,
-          () => false,
+          () => {
+            watch.ok();
+            return true;
+          },
+          (error) => {
+            watch.failed(error);
+            return false;
+          },
         );
         await sleep(done ? everyMs : RETRY_MS, undefined, { signal }).catch(() => {});
       }

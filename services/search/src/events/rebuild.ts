@@ -1,6 +1,6 @@
 import { CONSUMERS, rebuildConsumer } from "@quartet/contracts";
 import { type Broker, followRebuilds, replayProgress } from "@quartet/projection";
-import type { Logger, Rebuilds } from "@quartet/service";
+import { type Logger, type Rebuilds, watchTask } from "@quartet/service";
 import type { SearchRebuild } from "../store/rebuild.ts";
 import { createRebuildProjector } from "./projector.ts";
 
@@ -40,7 +40,7 @@ export function createRebuilds(options: {
           swap: (id) => store.swap(id),
           cleanUp: () => store.cleanUp(),
         },
-        { connection: () => broker.require(), logger, signal },
+        { connection: () => broker.require(), logger, watch: watchTask("rebuild", { logger }), signal },
       ),
   };
 }

@@ -1,6 +1,6 @@
 import { CONSUMERS, inboxPrefix, rebuildConsumer } from "@quartet/contracts";
 import { Broker, followRebuilds, replayProgress } from "@quartet/projection";
-import type { Logger, Rebuilds } from "@quartet/service";
+import { type Logger, type Rebuilds, watchTask } from "@quartet/service";
 import type { Refill } from "../store/refill.ts";
 import { createRefillProjector } from "./projector.ts";
 
@@ -52,7 +52,7 @@ export function createRebuilds(options: {
           swap: (id) => work.take(id),
           cleanUp: () => work.tidyUp(),
         },
-        { connection: () => broker.require(), logger, signal },
+        { connection: () => broker.require(), logger, watch: watchTask("rebuild", { logger }), signal },
       ),
   };
 }

@@ -7,7 +7,15 @@ import {
   type RedisCommands,
   TTL_HEADER,
 } from "@quartet/outbox";
-import { DROP_EVERY, type Logger, type Metrics, observeRelay, relayMetrics, unsafe } from "@quartet/service";
+import {
+  DROP_EVERY,
+  type Logger,
+  type Metrics,
+  observeRelay,
+  relayMetrics,
+  relayTasks,
+  unsafe,
+} from "@quartet/service";
 import type { RedisTarget } from "../store/target.ts";
 import { natsOptions } from "./nats.ts";
 
@@ -42,6 +50,7 @@ export function createSessionRelay(
     retentionMs: options.retentionMs,
     ...(unsafe.has("drop-ack") ? { unsafe: { dropEvery: DROP_EVERY } } : {}),
     logger,
+    onTask: relayTasks(logger),
     metrics: relayMetrics(metrics, "session"),
   });
   observeRelay(metrics, "session", relay);

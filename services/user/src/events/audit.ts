@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { countAudit, type Logger, type Metrics, type Peer } from "@quartet/service";
+import { countAudit, type Logger, type Metrics, type Peer, watchTask } from "@quartet/service";
 import {
   AUDITED_STORES,
   type AuditedStore,
@@ -54,6 +54,7 @@ const ABOVE_A_DELETION = 8;
  */
 export async function runAudit(options: AuditOptions, signal: AbortSignal): Promise<void> {
   const { db, logger, intervalMs } = options;
+  const watch = watchTask("audit", { logger });
   const holder = randomUUID();
   let last = 0;
   let again = { at: Number.POSITIVE_INFINITY, afterMs: AGAIN_MS };
@@ -70,39 +71,40 @@ export async function runAudit(options: AuditOptions, signal: AbortSignal): Prom
           const began = performance.now();
           const renewal = setInterval(() => void hold().catch(() => {}), (LEASE_SECONDS * 1000) / 3);
           const whole = await auditAll(options, signal)
-            .catch((err: unknown) => logger.debug({ err }, "the audit has to wait"))
+            .catch((error: unknown) => error)
             .finally(() => clearInterval(renewal));
+          if (whole === true) watch.ok();
+          else watch.failed(whole);
           // From beginning to beginning, so that a long round makes nobody wait longer; with a rest, so that it is not all that is done.
           last = Math.max(began, performance.now() - intervalMs / 2);
           const afterMs = wanted ? AGAIN_MS : again.afterMs;
-          again = whole
-            ? { at: Number.POSITIVE_INFINITY, afterMs: AGAIN_MS }
-            : { at: performance.now() + afterMs, afterMs: Math.min(2 * afterMs, AGAIN_AT_MOST_MS) };
+          again =
+            whole === true
+              ? { at: Number.POSITIVE_INFINITY, afterMs: AGAIN_MS }
+              : { at: performance.now() + afterMs, afterMs: Math.min(2 * afterMs, AGAIN_AT_MOST_MS) };
         }
       }
     } catch (error) {
-      logger.debug({ err: error }, "the audit has to wait");
+      watch.failed(error);
     }
     await sleep(Math.min(LOOK_MS, intervalMs || LOOK_MS), undefined, { signal }).catch(() => {});
   }
   await releaseLease(db, "audit", holder).catch(() => {});
 }
 
-/** One round. Returns whether every read model could be compared. */
-async function auditAll(options: AuditOptions, signal: AbortSignal): Promise<boolean> {
+/** One round. Returns true if every read model could be compared, else why the last one of the others could not. */
+async function auditAll(options: AuditOptions, signal: AbortSignal): Promise<unknown> {
   const { db, logger, metrics } = options;
-  let whole = true;
+  let whole: unknown = true;
   const startedAt = await readClock(db);
   const expected = await digestBuckets(db, signal);
   for (const store of AUDITED_STORES) {
-    const drifted = await findDrift(options, store, expected[store], signal).catch((err: unknown) => {
-      logger.debug({ err, store }, "the audit of a read model has to wait");
+    const drifted = await findDrift(options, store, expected[store], signal).catch((error: unknown) => {
+      logger.debug({ err: error, store }, "the audit of a read model has to wait");
+      whole = error;
       return undefined;
     });
-    if (!drifted) {
-      whole = false;
-      continue;
-    }
+    if (!drifted) continue;
     if (drifted.length > 0) {
       const users = drifted.slice(0, 20).map((d) => d.id);
       logger.warn({ store, users, drift: drifted.length }, "drift: emitting again");

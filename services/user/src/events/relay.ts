@@ -7,7 +7,15 @@ import {
   type StreamLoss,
   TTL_HEADER,
 } from "@quartet/outbox";
-import { DROP_EVERY, type Logger, type Metrics, observeRelay, relayMetrics, unsafe } from "@quartet/service";
+import {
+  DROP_EVERY,
+  type Logger,
+  type Metrics,
+  observeRelay,
+  relayMetrics,
+  relayTasks,
+  unsafe,
+} from "@quartet/service";
 import { natsOptions } from "./nats.ts";
 import type { AppendEvents, Migration } from "./ports.ts";
 
@@ -71,6 +79,7 @@ export function createUserRelay(
     onStreamLost: options.onStreamLost,
     ...(unsafe.has("drop-ack") ? { unsafe: { dropEvery: DROP_EVERY } } : {}),
     logger,
+    onTask: relayTasks(logger),
     metrics: relayMetrics(metrics, "user"),
   });
   observeRelay(metrics, "user", relay);

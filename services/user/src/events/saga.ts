@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Broker } from "@quartet/projection";
-import type { Logger, Metrics, Peer } from "@quartet/service";
+import { type Logger, type Metrics, type Peer, watchTask } from "@quartet/service";
 import type { Database } from "../store/database.ts";
 import {
   completeErasure,
@@ -21,6 +21,8 @@ const LEASE_SECONDS = 15;
 const IDLE_MS = 100;
 /** The first sweep; each further one comes after twice the time. */
 const SWEEP_SECONDS = 15;
+/** An erasure that was held up and is not heard of for so long went on in another replica. */
+const FORGET_MS = 30_000;
 
 export interface SagaOptions {
   db: Database;
@@ -38,6 +40,14 @@ export async function runSaga(options: SagaOptions, signal: AbortSignal): Promis
   const { db, logger, metrics } = options;
   const open = metrics.gauge("quartet_erasures_open");
   const overdue = metrics.gauge("quartet_erasures_overdue");
+  const watch = watchTask("erasures", { logger });
+  /** Erasures that something holds up, by when that was last seen. Few: as many as are under way in half a minute. */
+  const heldUp = new Map<string, { at: number; error: unknown }>();
+  const step = async (row: ErasureRow): Promise<void> => {
+    const error = await advance(options, row);
+    if (error === undefined) heldUp.delete(row.id);
+    else heldUp.set(row.id, { at: performance.now(), error });
+  };
   let counted = 0;
   // Not in rounds: one that waits for a slow store must not hold the others back.
   const underWay = new Set<Promise<void>>();
@@ -45,7 +55,7 @@ export async function runSaga(options: SagaOptions, signal: AbortSignal): Promis
     try {
       const room = AT_ONCE - underWay.size;
       for (const row of room > 0 ? await takeDueErasures(db, room, LEASE_SECONDS) : []) {
-        const one: Promise<void> = advance(options, row).finally(() => underWay.delete(one));
+        const one: Promise<void> = step(row).finally(() => underWay.delete(one));
         underWay.add(one);
       }
       if (performance.now() - counted > 5000) {
@@ -54,8 +64,12 @@ export async function runSaga(options: SagaOptions, signal: AbortSignal): Promis
         open.set(figures.open);
         overdue.set(figures.overdue);
       }
+      for (const [id, { at }] of heldUp) if (performance.now() - at > FORGET_MS) heldUp.delete(id);
+      const [first] = heldUp.values();
+      if (first) watch.failed(first.error);
+      else watch.ok();
     } catch (error) {
-      logger.debug({ err: error }, "the erasure saga waits");
+      watch.failed(error);
     }
     const pause = sleep(IDLE_MS, undefined, { signal }).catch(() => {});
     await (underWay.size === AT_ONCE ? Promise.race([pause, ...underWay]) : pause);
@@ -63,13 +77,14 @@ export async function runSaga(options: SagaOptions, signal: AbortSignal): Promis
   await Promise.all(underWay);
 }
 
-async function advance(options: SagaOptions, row: ErasureRow): Promise<void> {
+/** The next step of an erasure. Returns what holds it up, if it is not just that a store has not come so far. */
+async function advance(options: SagaOptions, row: ErasureRow): Promise<unknown> {
   const { db, broker, logger } = options;
   try {
     if (row.completed_at) {
       await clear(options, row);
       await noteSweep(db, row.id, SWEEP_SECONDS * 2 ** Math.min(row.attempts, 10));
-      return;
+      return undefined;
     }
     const confirmed: Record<Participant, boolean> = {
       session: row.session_at !== null,
@@ -88,14 +103,16 @@ async function advance(options: SagaOptions, row: ErasureRow): Promise<void> {
     if (confirmed.session && confirmed.search && confirmed.analytics) {
       await clear(options, row);
       await completeErasure(db, row.id, SWEEP_SECONDS);
-      return;
+      return undefined;
     }
     const failure = asked.find((a) => a.status === "rejected");
     if (failure) throw failure.reason;
     await postponeErasure(db, row.id, backoff(row.attempts));
+    return undefined;
   } catch (error) {
     logger.debug({ err: error, erasure: row.id }, "an erasure waits");
     await postponeErasure(db, row.id, backoff(row.attempts)).catch(() => {});
+    return error;
   }
 }
 

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { maxBytesOf, STREAMS, type StreamDefinition, subjects } from "@quartet/contracts";
 import type { Broker } from "@quartet/projection";
-import type { Logger } from "@quartet/service";
+import { type Logger, watchTask } from "@quartet/service";
 import { DiscardPolicy, type JetStreamManager, NatsError, RetentionPolicy, StorageType, type StreamConfig } from "nats";
 
 const NANOS = 1e9;
@@ -88,6 +88,7 @@ export async function keepStreams(
   logger: Logger,
   signal: AbortSignal,
 ): Promise<void> {
+  const watch = watchTask("stream-settings", { logger });
   let wake: () => void = () => {};
   broker.onConnect(() => wake());
   while (!signal.aborted) {
@@ -100,9 +101,10 @@ export async function keepStreams(
         const done = await ensure(jsm, definition, settings);
         if (done !== "same") logger.info({ stream: definition.name }, `stream ${done}`);
       }
+      watch.ok();
     } catch (error) {
       wait = 500;
-      logger.debug({ err: error }, "the streams could not be checked");
+      watch.failed(error);
     }
     await sleep(wait, undefined, { signal: AbortSignal.any([signal, pause.signal]) }).catch(() => {});
   }
