@@ -181,11 +181,11 @@ test("a slot that cannot be made for a transaction: the table is relayed meanwhi
     checkpointMs: 100,
     heartbeatSubject: [[world.facts, `facts${world.n}.beat`]],
   });
-  const standby = postgresRelay(world, nats.url);
   const waits = await eventually("who is in the way", async () => {
     const { slotWaitsFor } = await relay.status();
     return slotWaitsFor?.pid && slotWaitsFor;
   });
+  const standby = postgresRelay(world, nats.url);
   expect(waits).toMatchObject({ application: "a report", state: "idle in transaction", query: "INSERT" });
   expect(relay.log).toContain("waits for a transaction to end");
   for (let i = 3; i <= 30; i++) await write("a", i);

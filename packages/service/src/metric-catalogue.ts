@@ -211,6 +211,19 @@ export const catalogue = {
     in: ["session"],
     absent: "while the store cannot be asked",
   },
+  quartet_outbox_owed_seconds: {
+    type: "gauge",
+    help: "For how long a stream has been owed events that it refused, or could not be sent; they are kept in the store's own outbox. 0: nothing is owed",
+    labels: { source, stream },
+    in: relays,
+  },
+  quartet_outbox_slot_waits_seconds: {
+    type: "gauge",
+    help: "For how long a new replication slot has been waiting for a transaction to end, and whose it is. The table is relayed meanwhile",
+    labels: { pid: "of the backend; 0: a prepared transaction", application: "its `application_name`" },
+    in: ["user"],
+    absent: "while no slot is being made",
+  },
   quartet_outbox_unacked: {
     type: "gauge",
     help: "Events published and not yet acknowledged",
@@ -360,6 +373,13 @@ export const catalogue = {
   quartet_stream_bytes: {
     type: "gauge",
     help: "Bytes of a stream",
+    labels: { stream },
+    in: ["user"],
+    absent: "until JetStream has answered once",
+  },
+  quartet_stream_limit_bytes: {
+    type: "gauge",
+    help: "Bytes at which a stream refuses what is new",
     labels: { stream },
     in: ["user"],
     absent: "until JetStream has answered once",

@@ -11,6 +11,8 @@ interface RelayFigures {
   lagBytes?: number | null;
   lagEntries?: number | null;
   unacked: number;
+  owed: Record<string, { seconds: number }>;
+  slotWaitsFor?: { pid?: number; application?: string; waitedSeconds: number } | null;
 }
 
 interface Relayed {
@@ -58,9 +60,26 @@ export function relayTasks(logger: Logger): (task: string, error: unknown) => vo
 }
 
 /** The figures of a relay, read at every scrape. */
-export function observeRelay(metrics: Metrics, source: "user" | "session", relay: { status(): RelayFigures }): void {
+export function observeRelay(
+  metrics: Metrics,
+  source: "user" | "session",
+  streams: readonly string[],
+  relay: { status(): RelayFigures },
+): void {
   metrics.gauge("quartet_outbox_relay_active", (gauge) => gauge.set({ source }, relay.status().active ? 1 : 0));
   metrics.gauge("quartet_outbox_unacked", (gauge) => gauge.set({ source }, relay.status().unacked));
+  metrics.gauge("quartet_outbox_owed_seconds", (gauge) => {
+    const { owed } = relay.status();
+    for (const stream of streams) gauge.set({ source, stream }, owed[stream]?.seconds ?? 0);
+  });
+  if (relay.status().slotWaitsFor !== undefined) {
+    metrics.gauge("quartet_outbox_slot_waits_seconds", (gauge) => {
+      gauge.reset();
+      const waits = relay.status().slotWaitsFor;
+      const { pid = "unknown", application = "unknown", waitedSeconds = 0 } = waits ?? {};
+      if (waits) gauge.set({ pid: String(pid), application }, waitedSeconds);
+    });
+  }
   const lag = (unit: "Seconds" | "Bytes" | "Entries") =>
     metrics.gauge(`quartet_outbox_lag_${unit.toLowerCase() as Lowercase<typeof unit>}`, (gauge) =>
       setOrForget(gauge, { source }, relay.status()[`lag${unit}`]),

@@ -1,5 +1,6 @@
 import { subjects } from "@quartet/contracts";
 import { createLogger } from "@quartet/service";
+import pg from "pg";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { Database } from "../src/store/database.ts";
 import { takeDueErasures } from "../src/store/erasures.ts";
@@ -169,4 +170,23 @@ test("forty at once, by two processes, one of which dies on the way", async () =
   await second.kill("SIGKILL");
   for (const erasureId of erasures) await until(erasureId, "session search analytics user");
   for (const { id, email } of people) await expectNoTrace(id, email);
+});
+
+test("somebody else publishes every table: an erasure completes all the same, and no table lacks what that takes", async () => {
+  const admin = new pg.Client({ connectionString: world.postgres.url });
+  await admin.connect();
+  await admin.query("CREATE PUBLICATION everything FOR ALL TABLES");
+  try {
+    const { id, email, erase } = await traced();
+    await until(await erase(), "session search analytics user");
+    await expectNoTrace(id, email);
+    const unidentified = await world.rows(
+      `SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+         AND NOT (c.relreplident = 'f' OR EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary))`,
+    );
+    expect(unidentified).toEqual([]);
+  } finally {
+    await admin.query("DROP PUBLICATION everything");
+    await admin.end();
+  }
 });

@@ -1,4 +1,4 @@
-import { emit, HEARTBEAT_TTL_SECONDS, type Outgoing, STREAMS } from "@quartet/contracts";
+import { emit, HEARTBEAT_TTL_SECONDS, type Outgoing, SOURCES, STREAMS } from "@quartet/contracts";
 import {
   countRedisOutboxEntries,
   createRedisRelay,
@@ -53,7 +53,7 @@ export function createSessionRelay(
     onTask: relayTasks(logger),
     metrics: relayMetrics(metrics, "session"),
   });
-  observeRelay(metrics, "session", relay);
+  observeRelay(metrics, "session", SOURCES.session, relay);
   return relay;
 }
 

@@ -13,13 +13,17 @@ export function observeStreams(metrics: Metrics, broker: Broker): void {
     infos = await Promise.all(Object.keys(STREAMS).map((name) => jsm.streams.info(name)));
     return { size: infos.reduce((sum, info) => sum + info.state.bytes, 0) };
   });
-  const figure = (name: "messages" | "bytes" | "last_sequence" | "consumers", read: (i: StreamInfo) => number) =>
+  const figure = (
+    name: "messages" | "bytes" | "limit_bytes" | "last_sequence" | "consumers",
+    read: (i: StreamInfo) => number,
+  ) =>
     metrics.gauge(`quartet_stream_${name}`, async (gauge) => {
       await looked();
       for (const info of infos) gauge.set({ stream: info.config.name }, read(info));
     });
   figure("messages", (i) => i.state.messages);
   figure("bytes", (i) => i.state.bytes);
+  figure("limit_bytes", (i) => i.config.max_bytes);
   figure("last_sequence", (i) => i.state.last_seq);
   figure("consumers", (i) => i.state.consumer_count);
 }

@@ -1,4 +1,4 @@
-import { emit, HEARTBEAT_TTL_SECONDS, type Outgoing, STREAMS } from "@quartet/contracts";
+import { emit, HEARTBEAT_TTL_SECONDS, type Outgoing, SOURCES, STREAMS } from "@quartet/contracts";
 import {
   appendOutbox,
   createPostgresRelay,
@@ -82,6 +82,6 @@ export function createUserRelay(
     onTask: relayTasks(logger),
     metrics: relayMetrics(metrics, "user"),
   });
-  observeRelay(metrics, "user", relay);
+  observeRelay(metrics, "user", SOURCES.user, relay);
   return relay;
 }

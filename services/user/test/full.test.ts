@@ -1,0 +1,63 @@
+import { subjects } from "@quartet/contracts";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { eventually, operator, type UserProcess, World } from "./harness.ts";
+
+const world = new World();
+let user: UserProcess;
+beforeAll(async () => {
+  await world.start();
+  user = await world.user({ NATS_STORE_BYTES: "16MB" });
+});
+afterAll(() => world.stop());
+
+test("FACTS full: who signs up or changes a password is on USERS all the same, and the facts follow when there is room", async () => {
+  const js = world.broker.jetstream();
+  const before = await user.signUp();
+  await eventually(() => world.last("FACTS", subjects.fact("user", "created", before.id)));
+  // Filled by somebody else, to the last byte that a heartbeat would fit into.
+  for (const size of [200_000, 1_000, 1]) {
+    for (let full = false; !full; )
+      full = await js.publish("facts.track.filler.-", "x".repeat(size)).then(
+        () => false,
+        () => true,
+      );
+  }
+
+  const ids: string[] = [];
+  for (let i = 0; i < 20; i++) ids.push((await user.signUp()).id);
+  for (const id of ids) {
+    const change = { as: operator, body: { password: "another horse battery" } };
+    expect((await user.call("PATCH", `/v1/users/${id}`, change)).status).toBe(200);
+  }
+  for (const id of ids) {
+    // What Session ends the other sessions by.
+    await eventually(async () => (await world.last("USERS", subjects.user(id)))?.data.credentialEpoch === 1);
+    expect(await world.last("FACTS", subjects.fact("user", "created", id))).toBeUndefined();
+  }
+  const owed = await eventually(async () => {
+    const rows = await world.rows("SELECT stream FROM outbox_owed");
+    return rows.length > 0 && rows;
+  });
+  expect(owed).toEqual([{ stream: "FACTS" }]);
+  const page = await (await fetch(`${user.admin}/metrics`)).text();
+  expect(page).toMatch(/quartet_stream_limit_bytes\{stream="FACTS"\} 5872025/);
+  expect(page).toMatch(/quartet_outbox_owed_seconds\{source="user",stream="FACTS"\} \d/);
+
+  // Killed and started over, it still knows.
+  await user.kill();
+  user = await world.user({ NATS_STORE_BYTES: "16MB" });
+  const jsm = await world.broker.jetstreamManager();
+  await jsm.streams.purge("FACTS", { filter: "facts.track.filler.-" });
+  for (const id of ids) {
+    await eventually(() => world.last("FACTS", subjects.fact("user", "created", id)));
+    await eventually(() => world.last("FACTS", subjects.fact("user", "updated", id)));
+  }
+  await eventually(async () => (await world.rows("SELECT stream FROM outbox_owed")).length === 0);
+  // Each once: nothing was sent twice beside the ids that JetStream knows.
+  for (const id of ids) {
+    expect(Object.values(await world.counts("FACTS", subjects.factsOf(id))).reduce((a, b) => a + b)).toBe(2);
+  }
+  const heartbeat = async () => (await world.last("FACTS", subjects.heartbeat("FACTS", "user")))?.seq;
+  const seen = await heartbeat();
+  await eventually(async () => (await heartbeat()) !== seen);
+});
