@@ -245,6 +245,12 @@ const jetstream = dashboard(
           unit: "bytes",
         }),
         series(
+          "Fill",
+          "How much of its limit a stream has used. At 100 % it refuses what is new; the others go on.",
+          [["max by (stream) (quartet_stream_bytes / quartet_stream_limit_bytes)", "{{stream}}"]],
+          { unit: "percentunit" },
+        ),
+        series(
           "Published",
           "Messages a stream takes in a second.",
           [["max by (stream) (rate(quartet_stream_last_sequence[$__rate_interval]))", "{{stream}}"]],

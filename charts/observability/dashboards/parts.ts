@@ -271,6 +271,12 @@ export function outbox(source: "user" | "session"): AnyPanel[] {
       { width: 8 },
     ),
     series(
+      "Events owed",
+      "For how long a stream has lacked events that it refused, or could not be sent. They are kept in the store's own outbox.",
+      [[`max by (stream) (quartet_outbox_owed_seconds${s})`, "{{stream}}"]],
+      { unit: "s" },
+    ),
+    series(
       "Relay restarts",
       "Sessions of the relay that ended by an error, in each interval.",
       [[`sum(increase(quartet_outbox_restarts_total${s}[$__rate_interval]))`, "restarts"]],
@@ -291,6 +297,12 @@ export function outbox(source: "user" | "session"): AnyPanel[] {
         [["max by (state) (quartet_outbox_slot_state)", "{{state}}"]],
         { "0": ["", "transparent"], "1": ["now", "blue"] },
         { width: 8 },
+      ),
+      series(
+        "New slot waits",
+        "For how long a new slot has been waiting for a transaction to end, and whose it is.",
+        [["max by (pid, application) (quartet_outbox_slot_waits_seconds)", "{{pid}} {{application}}"]],
+        { unit: "s", width: 8 },
       ),
       states(
         "Replication slot in use",
@@ -409,7 +421,14 @@ export function loops(service: string): AnyPanel[] {
       "Whether each loop of the service runs in every process that should run it.",
       [[`min by (worker) (quartet_worker_up${processes(service)})`, "{{worker}}"]],
       UP_WORDS,
-      { width: 24, height: 7 },
+      { width: 12, height: 7 },
+    ),
+    states(
+      "Background tasks",
+      "Those that have failed for more than a minute.",
+      [[`max by (task) (quartet_background_task_failing${processes(service)})`, "{{task}}"]],
+      { "0": ["", "green"], "1": ["fails", "red"] },
+      { width: 12, height: 7 },
     ),
   ];
 }

@@ -13,7 +13,7 @@ const SECTIONS: [RegExp, string, string][] = [
   [/^quartet_(projection|consumer|dead)/, "Projection", "From JetStream into a read model."],
   [/^quartet_stream/, "Streams", "JetStream's figures of the three streams."],
   [/^quartet_(audit|erasures|rebuild)/, "Audit, erasure, rebuild", ""],
-  [/^quartet_worker/, "Loops", "Everything that runs in the background, started again whenever it ends."],
+  [/^quartet_(worker|background)/, "Loops", "Everything that runs in the background, started again whenever it ends."],
 ];
 
 const SERVICES = 5;
