@@ -184,7 +184,12 @@ export class Publisher {
   }
 
   #send({ event, storedAt }: Claim): void {
-    if (this.refuses(event.stream) === undefined) this.publish(event, storedAt, CLAIM);
+    if (this.#failure || this.refuses(event.stream) !== undefined) return;
+    try {
+      this.publish(event, storedAt, CLAIM);
+    } catch {
+      // It has been told to `onFailure`.
+    }
   }
 
   #sendClaims(): void {

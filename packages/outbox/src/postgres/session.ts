@@ -91,8 +91,8 @@ export class PostgresSession {
       });
       if (!(await this.#takeSlot())) return;
       if (!this.#publisher) {
-        state.active = true;
         await this.#verify();
+        state.active = true;
       }
       state.logger.info({ slot: options.slot }, "relay has the slot");
       this.acknowledged = this.#confirmedBefore;
@@ -162,8 +162,8 @@ export class PostgresSession {
     const over = Promise.race([making.created.then(() => true), this.#outcome.promise.then(() => true)]);
     over.catch(() => {});
     if (await Promise.race([over, pause(SLOT_GRACE_MS)])) return;
-    state.active = true;
     await this.#verify();
+    state.active = true;
     const began = performance.now();
     let told: number | undefined;
     for (;;) {
@@ -238,6 +238,7 @@ export class PostgresSession {
       onRefused: (event, tag, reason) => this.#refused(event, tag, reason),
       onFailure: (error) => this.#outcome.fail(error),
     });
+    this.#tellOwing();
     for (const feed of this.#feeds.values()) {
       if (feed.reason) this.#publisher.shut(feed.stream, feed.reason);
       void this.#feed(feed);
@@ -312,13 +313,18 @@ export class PostgresSession {
             }
           }
         }
-        state.owing = new Map([...this.#feeds.values()].filter((f) => !f.joined).map((f) => [f.stream, f]));
+        this.#tellOwing();
         if (!feed.joined)
           await Promise.race([pause(Math.min(wait, options.maxBackoffMs ?? wait)), this.#outcome.promise]);
       }
     } catch (error) {
       this.#outcome.fail(error);
     }
+  }
+
+  #tellOwing(): void {
+    const open = [...this.#feeds.values()].filter((feed) => !feed.joined);
+    this.#context.state.owing = new Map(open.map((feed) => [feed.stream, feed]));
   }
 
   /** The stream as it is now, or undefined while it cannot be asked. */
