@@ -40,6 +40,9 @@ describe("bad input is a 4xx that names the field", () => {
     ["displayName", { displayName: "" }],
     ["displayName", { displayName: "x".repeat(81) }],
     ["displayName", { displayName: "a\u0007" }],
+    ["displayName", { displayName: "\u200b" }],
+    ["displayName", { displayName: "\u3164" }],
+    ["displayName", { displayName: "a\u202eb" }],
     ["bio", { bio: "x".repeat(501) }],
     ["bio", { bio: null }],
     ["country", { country: "ZZ" }],
@@ -86,6 +89,29 @@ describe("bad input is a 4xx that names the field", () => {
     const reply = await client.get(path, path.includes("/top?") ? { token: client.operatorToken } : {});
     expect(reply.status).toBe(400);
     expect(reply.body.errors.map((e: { path: string }) => e.path)).toContain(field);
+  });
+
+  it("names both fields that do not go together", async () => {
+    for (const [path, fields] of [
+      ["/v1/analytics/signups?from=2025-01-02&to=2025-01-01", ["from", "to"]],
+      ["/v1/analytics/signups?from=1970-01-01&to=2100-01-01&interval=hour", ["interval", "from", "to"]],
+      ["/v1/analytics/retention?from=1970-01-01&to=2100-01-01&cohort=day", ["cohort", "from", "to"]],
+    ] as const) {
+      const reply = await client.get(path);
+      expect([reply.status, reply.body.errors.map((e: { path: string }) => e.path)], path).toEqual([400, fields]);
+    }
+    const body = { events: [{ name: "a", userId: person.id, userKey: "k" }] };
+    const both = await client.post("/v1/admin/import", body, { token: operator() });
+    expect([both.status, both.body.errors.map((e: { path: string }) => e.path)]).toEqual([
+      400,
+      ["events.0.userId", "events.0.userKey"],
+    ]);
+  });
+
+  it("tells the operator whose token has no sessions what to add", async () => {
+    const reply = await client.get("/v1/sessions", { token: operator() });
+    expect([reply.status, reply.body.errors[0].path]).toEqual([403, "userId"]);
+    expect((await client.get(`/v1/sessions?userId=${person.id}`, { token: operator() })).status).toBe(200);
   });
 
   it.each([

@@ -81,6 +81,32 @@ describe("sign-up body", () => {
   ])("does not take %j as an address", (email) => {
     expect(paths({ ...good, email })).toContain("email");
   });
+  it.each([
+    "\u200b",
+    "\u3164",
+    "\u00ad\u2060",
+    "\u2800",
+    "\u115f \u17b4",
+    "\u0301",
+    "\ufdd0",
+    "\ue000",
+    "\u202eabc",
+    "a\u2066b",
+    "\u{13441}",
+  ])("does not take %j as a name", (displayName) => expect(paths({ ...good, displayName })).toContain("displayName"));
+  it.each([
+    "क्\u200dष",
+    "\u200fשלום",
+    "می\u200cخواهم",
+    "👩\u200d👩\u200d👧",
+    "🏴\u{e0067}\u{e007f}",
+    "e\u0301",
+    "한",
+    "7",
+    "!",
+    "\u2801",
+    "€",
+  ])("takes %j as a name", (displayName) => expect(paths({ ...good, displayName })).toEqual([]));
   it("counts characters, not UTF-16 units", () => {
     expect(paths({ ...good, displayName: "😀".repeat(80) })).toEqual([]);
   });
