@@ -45,6 +45,7 @@ const DATABASE_CLIENTS = ["pg", "ioredis", "@clickhouse/client", "@elastic/elast
 const EVENT_LIBRARIES = ["nats", "@quartet/outbox", "@quartet/projection"];
 
 const COMMENTS_AND_STRINGS =
+  // pattern: our own sources.
   /\/\/[^\n]*|\/\*[\s\S]*?\*\/|"(?:\\[\s\S]|[^"\\\n])*"|'(?:\\[\s\S]|[^'\\\n])*'|`(?:\\[\s\S]|[^`\\])*`/g;
 
 /** The source with comments, template literals and sentences blanked, at the same length, so that offsets and lines stay right. */
@@ -57,8 +58,10 @@ function blank(source: string): string {
   });
 }
 
+// pattern: our own sources.
 const STATIC = /^[ \t]*(?:import|export)\b[^;"'`()=]*?\bfrom\s*(["'])(.+?)\1|^[ \t]*import\s*(["'])(.+?)\3/gm;
 // A method may be called `require` or be declared as `import()`; only with a constant is the first, only with an argument the second ours.
+// pattern: our own sources.
 const CALL = /(?<![.\w$])(?:require\s*\(\s*(?=["'])|import\s*\(\s*(?!\)))(?:(["'])(.+?)\1)?/g;
 
 /** Every import of a source: `import`, `import type`, `export from`, `import()`, `require()`. */

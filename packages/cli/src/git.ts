@@ -65,7 +65,11 @@ export async function openRepository(path: string): Promise<Repository> {
   const refuse = (error: unknown, otherwise: string): UsageError => {
     const { code, stderr = "" } = error as { code?: unknown; stderr?: string };
     if (code === "ENOENT") return new UsageError("git is not installed.");
-    const owner = /^\s*git config --global --add safe\.directory .*/m.exec(stderr)?.[0].trim();
+    const advice = "git config --global --add safe.directory ";
+    const owner = stderr
+      .split("\n")
+      .map((line) => line.trim())
+      .find((line) => line.startsWith(advice));
     if (owner) return new UsageError(`${path} belongs to somebody else. If you trust what is in it: ${owner}`);
     const why = complaintOf(stderr);
     return new UsageError(`${path} ${otherwise}${why ? ` (${why})` : ""}.`);

@@ -40,9 +40,9 @@ function readLinux(pid: number): ProcessRow | undefined {
 }
 
 function parsePs(line: string): ProcessRow | undefined {
-  const match = /^\s*(\d+)\s+(\d+)\s+(\S+)\s+(.+?)\s*$/.exec(line);
+  const match = /^\s*(\d+)\s+(\d+)\s+(\S+)\s+(\S.*)$/.exec(line);
   if (!match) return undefined;
-  return { pid: Number(match[1]), ppid: Number(match[2]), state: match[3]!, started: match[4]! };
+  return { pid: Number(match[1]), ppid: Number(match[2]), state: match[3]!, started: match[4]!.trimEnd() };
 }
 
 function readPs(arguments_: string[]): ProcessRow[] {

@@ -36,10 +36,9 @@ export function statusOf(error: unknown): number | undefined {
 
 /** Whether an error is about an index that is not there. */
 export function isIndexMissing(error: unknown): boolean {
-  return (
-    error instanceof errors.ResponseError &&
-    /index_not_found|alias .* missing|require_alias/.test(JSON.stringify(error.body ?? ""))
-  );
+  if (!(error instanceof errors.ResponseError)) return false;
+  const said = JSON.stringify(error.body ?? "");
+  return /index_not_found|require_alias/.test(said) || (said.includes("alias ") && said.includes(" missing"));
 }
 
 /** Whether an error is about a field that the index does not have. */

@@ -11,11 +11,13 @@ import { LETTERS } from "./letters.ts";
  * voicing of kana make another word.
  */
 const ACCENTS =
+  // pattern: one character of a set; recheck does not know these sets yet.
   /[\u0300-\u036f\u0483-\u0487\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f[\p{Mn}&&[\p{scx=Hebr}\p{scx=Arab}\p{scx=Syrc}\p{scx=Nkoo}]]\u0640]/gv;
 /** The dot of a borrowed sound (nukta), which is often left out, and the mark of a double consonant in Gurmukhi. */
 const NUKTAS =
   /[\u093c\u09bc\u0a3c\u0a71\u0abc\u0b3c\u0c3c\u0cbc\u{110ba}\u{11173}\u{111ca}\u{11236}\u{112e9}\u{1133b}\u{1133c}\u{11446}\u{114c3}\u{115c0}\u{116b7}\u{1183a}\u{11943}]/gu;
 /** What is not seen: joiners, direction marks, variation selectors, fillers. Not the tags that make one flag of another. */
+// pattern: one character of a set; recheck does not know these sets yet.
 const UNSEEN = /[\p{Default_Ignorable_Code_Point}--[\u{e0020}-\u{e007f}]]/gv;
 const NOT_A_WORD = /[^\p{L}\p{N}\p{M}\p{Extended_Pictographic}\p{Regional_Indicator}\u{e0020}-\u{e007f}]/gu;
 const DECIMAL = /\p{Nd}/gu;
@@ -127,6 +129,7 @@ export function movable(keys: string): [string, string] | undefined {
 }
 
 const CONNECTOR = /^(?:[\p{Pd}\p{Pc}'’‘`´.·․‧･・＇．\u05f3\u05f4"՚\u200c\u0f0b])?$/u;
+// pattern: one character of a set; recheck does not know these sets yet.
 const HIDDEN_BETWEEN = /[\p{DI}--\u200c]/gv;
 
 /** Words that belong together: `O'Brien`, `Jean-Luc`, `ada_lovelace`, or a run of signs. */

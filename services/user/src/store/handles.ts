@@ -30,7 +30,7 @@ function foldToHandle(name: string): string {
     .replaceAll("œ", "oe")
     .replaceAll("đ", "d")
     .replace(/[^a-z0-9]+/g, "_")
-    .replace(/^_+|_+$/g, "")
+    .replace(/^_|_$/g, "")
     .slice(0, 32)
-    .replace(/_+$/, "");
+    .replace(/_$/, "");
 }
