@@ -9,6 +9,7 @@ let service: ServiceProcess;
 const asUser = (userId: string) => ({ kind: "user", userId, sessionId: "s" }) as const;
 const operator = { kind: "operator" } as const;
 const asService = { kind: "service", name: "user" } as const;
+const asGateway = { kind: "service", name: "gateway" } as const;
 
 beforeAll(async () => {
   world = await createWorld();
@@ -126,7 +127,7 @@ describe("track", () => {
     await world.publish([fact(9e11), fact(8e11)], { again: true });
     await settle(world, service);
     expect(await total(name)).toBe(1);
-    const one = await service.call("GET", `/internal/activity/${user}`, { as: asService });
+    const one = await service.call("GET", `/internal/activity/${user}`, { as: asGateway });
     expect(one.body).toEqual({ events: 1, lastEventAt: new Date(1e12).toISOString(), byName: { [name]: 1 } });
   });
 
@@ -295,7 +296,7 @@ describe("erasure", () => {
     );
     await settle(world, service);
     expect(await total(name)).toBe(2);
-    const activity = await service.call("GET", `/internal/activity/${user}`, { as: asService });
+    const activity = await service.call("GET", `/internal/activity/${user}`, { as: asGateway });
     expect(activity.body).toEqual({ events: 0, lastEventAt: null, byName: {} });
     const top = await service.call("GET", `/v1/analytics/top?name=${name}&property=secret&from=1970-01-01`, {
       as: operator,
@@ -319,7 +320,7 @@ describe("erasure", () => {
       });
       return answer.body.state === "complete";
     });
-    const activity = await service.call("GET", `/internal/activity/${user}`, { as: asService });
+    const activity = await service.call("GET", `/internal/activity/${user}`, { as: asGateway });
     expect(activity.body.events).toBe(0);
   });
 });
@@ -335,7 +336,7 @@ describe("what cannot be applied", () => {
     const dead = await (await world.nc()).jetstreamManager().then((m) => m.streams.info("DEAD"));
     expect(dead.state.messages).toBe(3);
     await eventually(async () => {
-      const { body } = await service.call("GET", "/internal/status", { as: asService });
+      const { body } = await service.call("GET", "/internal/status", { as: asGateway });
       return body.projectors.analytics.deadLetters === 3 && body.projectors.analytics.lag <= 4;
     });
   });
