@@ -77,7 +77,7 @@ describe.each(CASES)("%s", (_name, chart, args) => {
   test("every container has a pinned image, requests, and a memory limit", () => {
     for (const { name, spec } of pods) {
       for (const container of [...(spec.initContainers ?? []), ...spec.containers]) {
-        expect(container.image, name).toMatch(/^[^\s:]+(:\d+)?[^\s:]*:[\w.-]+$/);
+        expect(container.image, name).toMatch(/^[^\s:]+(:\d+)?[^\s:]*:[\w.-]+(@sha256:[0-9a-f]{64})?$/);
         expect(container.image, name).not.toMatch(/:latest$/);
         expect(container.resources, name).toMatchObject({
           requests: { cpu: expect.any(String), memory: expect.any(String) },
@@ -205,6 +205,52 @@ test("made Secrets are kept, and none is made where one is given", () => {
     expect(new Set(used)).toEqual(new Set(["own", "broker", "given"]));
     expect(container.env).toContainEqual({ name: "NODE_EXTRA_CA_CERTS", value: "/etc/quartet/ca/ca.crt" });
   }
+});
+
+const DIGEST = `sha256:${"0123456789abcdef".repeat(4)}`;
+const elsewhere = [
+  "global.bindAddress=::,global.ipFamilyPolicy=PreferDualStack,global.dnsPort=5353",
+  "global.dnsPeers[0].ipBlock.cidr=169.254.20.10/32",
+  `user.image.digest=${DIGEST}`,
+].flatMap((s) => ["--set", s]);
+
+test("in a network of IPv6, with another DNS, everything listens on it, and nothing else is let out", () => {
+  const objects = render("quartet", [...elsewhere, ...backups]);
+  const deployments = objects.filter((o) => o.kind === "Deployment");
+  for (const { spec } of deployments.flatMap((o) => podOf(o)!))
+    expect(spec.containers[0].env).toContainEqual({ name: "HOST", value: "::" });
+  for (const o of objects.filter((o) => o.kind === "Service" && !/-metrics$|-nats$/.test(o.metadata.name)))
+    expect(o.spec.ipFamilyPolicy, o.metadata.name).toBe("PreferDualStack");
+  const egress = objects.filter((o) => o.kind === "NetworkPolicy").flatMap((o) => o.spec.egress ?? []);
+  const dns = egress.filter((rule: Obj) => rule.ports.some((p: Obj) => p.protocol === "UDP"));
+  expect(dns.length).toBeGreaterThan(5);
+  for (const rule of dns) {
+    expect(rule.to).toEqual([{ ipBlock: { cidr: "169.254.20.10/32" } }]);
+    expect(rule.ports.map((p: Obj) => p.port)).toEqual([5353, 5353]);
+  }
+  const config = objects.find((o) => o.kind === "ConfigMap" && o.metadata.name === "quartet-analytics-store").data;
+  expect(config["config.xml"]).toMatch(/<listen_host>::<.*\n.*0\.0\.0\.0.*\n.*<listen_try>1</);
+});
+
+test("an image has the digest that is said, and an external store may have an IPv6 address", () => {
+  const objects = render("quartet", elsewhere);
+  for (const o of objects.filter((o) => o.kind === "Deployment" && o.metadata.name.startsWith("quartet-user-")))
+    expect(podOf(o)!.spec.containers[0].image).toMatch(new RegExp(`^quartet/user:[^@]+@${DIGEST}$`));
+  expect(() => render("user", ["--set", "image.digest=sha256:abc"])).toThrow(/digest/);
+  const policies = render("user", external).filter((o) => o.kind === "NetworkPolicy");
+  expect(JSON.stringify(policies)).toContain('"::/0"');
+});
+
+test("only APIs scale by load; of a projector there is one, also in the profile for high availability", () => {
+  for (const service of SERVICES) {
+    for (const role of ["relay", "projector", "all"])
+      expect(() => render(service, ["--set", `roles.${role}.hpa.enabled=true`])).toThrow(/hpa|roles/);
+  }
+  const objects = render("quartet", values("quartet/values-ha.yaml"));
+  const projectors = objects.filter((o) => o.kind === "Deployment" && o.metadata.name.endsWith("-projector"));
+  expect(projectors.map((o) => o.spec.replicas)).toEqual([1, 1, 1]);
+  const scaled = objects.filter((o) => o.kind === "HorizontalPodAutoscaler").map((o) => o.metadata.name);
+  expect(scaled.sort()).toEqual(["analytics", "gateway", "search", "session", "user"].map((s) => `quartet-${s}-api`));
 });
 
 test("the memory limits of the light profile add up to less than 5 GiB", () => {

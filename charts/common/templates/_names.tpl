@@ -105,7 +105,7 @@ annotations:
 {{- define "common.image" -}}
 {{- $tag := .image.tag | default .ctx.Chart.AppVersion -}}
 {{- $registry := (.ctx.Values.global).imageRegistry | default "" -}}
-{{ if $registry }}{{ $registry }}/{{ end }}{{ .image.repository }}:{{ $tag }}
+{{ if $registry }}{{ $registry }}/{{ end }}{{ .image.repository }}:{{ $tag }}{{ with .image.digest }}@{{ . }}{{ end }}
 {{- end -}}
 
 {{/* Where pods may run. */}}

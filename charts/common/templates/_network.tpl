@@ -4,9 +4,21 @@ Values: networkPolicy.{enabled,public,callers,calls,monitoring,extraEgress}; cal
 */}}
 {{- define "common.dnsEgress" -}}
 - to:
+    {{- with (.Values.global).dnsPeers }}
+    {{- toYaml . | nindent 4 }}
+    {{- else }}
     - namespaceSelector:
         matchLabels: { kubernetes.io/metadata.name: kube-system }
-  ports: [{ port: 53, protocol: UDP }, { port: 53, protocol: TCP }]
+    {{- end }}
+  {{- $port := (.Values.global).dnsPort | default 53 }}
+  ports: [{ port: {{ $port }}, protocol: UDP }, { port: {{ $port }}, protocol: TCP }]
+{{- end -}}
+
+{{/* Families of addresses of a Service: the cluster's own choice unless said. */}}
+{{- define "common.ipFamilies" -}}
+{{- with (.Values.global).ipFamilyPolicy }}
+ipFamilyPolicy: {{ . }}
+{{- end }}
 {{- end -}}
 
 {{- define "common.storeEgress" -}}

@@ -15,6 +15,7 @@ metadata:
   {{- include "common.metadata" (dict "ctx" .ctx "name" $name "component" "store") | nindent 2 }}
 spec:
   clusterIP: None
+  {{- include "common.ipFamilies" .ctx | nindent 2 }}
   # The members of a cluster meet before they are ready; a client of a single store has nobody else to ask.
   publishNotReadyAddresses: {{ gt $replicas 1 }}
   selector:

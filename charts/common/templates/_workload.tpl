@@ -17,7 +17,7 @@ The caller defines "<chart>.env" with the environment that is its own.
 {{- $ctx := .ctx -}}
 {{- $v := .ctx.Values -}}
 - { name: ROLE, value: {{ .role }} }
-- { name: HOST, value: 0.0.0.0 }
+- { name: HOST, value: {{ ($v.global).bindAddress | default "0.0.0.0" | quote }} }
 - { name: PORT, value: "8080" }
 - { name: ADMIN_PORT, value: "9080" }
 {{- if has .role (list "api" "all") }}
@@ -82,7 +82,7 @@ kind: Deployment
 metadata:
   {{- include "common.metadata" (dict "ctx" $ctx "name" $name "component" $role) | nindent 2 }}
 spec:
-  {{- if not $r.hpa.enabled }}
+  {{- if not ($r.hpa).enabled }}
   replicas: {{ $r.replicas }}
   {{- end }}
   revisionHistoryLimit: 3
@@ -154,7 +154,7 @@ spec:
         - { name: ca, secret: { secretName: {{ . }}, items: [{ key: ca.crt, path: ca.crt }] } }
         {{- end }}
       {{- include "common.placement" $ctx | nindent 6 }}
-{{- if $r.hpa.enabled }}
+{{- if ($r.hpa).enabled }}
 ---
 apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
@@ -170,7 +170,7 @@ spec:
         name: cpu
         target: { type: Utilization, averageUtilization: {{ $r.hpa.targetCPUUtilizationPercentage }} }
 {{- end }}
-{{- if or (gt (int $r.replicas) 1) $r.hpa.enabled }}
+{{- if or (gt (int $r.replicas) 1) ($r.hpa).enabled }}
 ---
 apiVersion: policy/v1
 kind: PodDisruptionBudget
@@ -197,6 +197,7 @@ metadata:
   {{- include "common.metadata" (dict "ctx" . "name" (include "common.fullname" .) "component" $api) | nindent 2 }}
 spec:
   type: {{ $s.type | default "ClusterIP" }}
+  {{- include "common.ipFamilies" . | nindent 2 }}
   selector:
     {{- include "common.selector" (dict "ctx" . "component" $api) | nindent 4 }}
   ports:
