@@ -171,7 +171,7 @@ export async function benchShared(options: Options): Promise<SharedBench> {
     const tokens: string[] = [];
     for (const [i, { data }] of states.slice(0, 5_000).entries()) {
       const user = { ...data, userId: data.id, version: makeVersion(1, 1) };
-      const made = await sessions.create(user, undefined, `bench:${i}`, "");
+      const made = await sessions.create(user, undefined, { own: `bench:${i}`, name: `bench:${i}` }, "");
       if (made.outcome !== "created") throw new Error("no session was made");
       tokens.push(made.token);
       await db.query("INSERT INTO sessions VALUES ($1, $2, $3, now(), now() + interval '1 day')", [

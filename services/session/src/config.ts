@@ -1,4 +1,4 @@
-import { commonConfig } from "@quartet/service";
+import { commonConfig, waitersConfig } from "@quartet/service";
 import { z } from "zod";
 import { redisTarget } from "./store/target.ts";
 
@@ -8,6 +8,7 @@ const seconds = z.coerce.number().int().min(1);
 export const configSchema = z
   .object({
     ...commonConfig(8082),
+    ...waitersConfig,
     REDIS_URL: z.string().superRefine((url, context) => {
       try {
         redisTarget(url);

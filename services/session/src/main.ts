@@ -15,6 +15,7 @@ import { createSessionProjector } from "./events/projector.ts";
 import { connectBroker, createRebuilds } from "./events/rebuild.ts";
 import { createSessionRelay, personsOutbox } from "./events/relay.ts";
 import { createApp } from "./http/app.ts";
+import { createFreshen } from "./http/freshness.ts";
 import { observeRedis } from "./store/figures.ts";
 import { createProfiles } from "./store/profiles.ts";
 import { connectRedis, isRedisFault } from "./store/redis.ts";
@@ -36,20 +37,30 @@ await runProcess({
   config,
   start: ({ logger }) => {
     const complain = (err: Error) => logger.debug({ err }, "Redis connection lost");
+    // Log-in, introspection and revocation, the reads, and the audit: each with a connection and a breaker of its own, so that none waits behind another.
     const redis = createDependency("redis", { timeoutMs: 1000, isFault: isRedisFault });
     const front = connectRedis(config.REDIS_URL, 950, complain);
+    const reads = createDependency("redis-reads", { timeoutMs: 1000, isFault: isRedisFault });
+    const reader = connectRedis(config.REDIS_URL, 950, complain);
+    const audits = createDependency("redis-audit", { timeoutMs: 30_000, isFault: isRedisFault });
+    const auditor = connectRedis(config.REDIS_URL, 10_000, complain);
     const limits = {
       ttlMs: config.SESSION_TTL_SECONDS * 1000,
       maxMs: config.SESSION_MAX_SECONDS * 1000,
       perUser: config.SESSIONS_PER_USER,
     };
     const sessions = createSessions(front.run, limits);
-    const profiles = createProfiles(front);
+    const profiles = createProfiles(reader);
     const user = createPeer({ name: "user", url: config.USER_URL, keyring });
 
     // The workers have a connection of their own: a long script of theirs may take more than a request has.
     const back = has("relay") || has("projector") ? connectRedis(config.REDIS_URL, 10_000, complain) : undefined;
-    observeRedis(metrics, redis, back ? [front.redis, back.redis] : [front.redis]);
+    const connections = [front, reader, auditor, ...(back ? [back] : [])];
+    observeRedis(
+      metrics,
+      redis,
+      connections.map((connection) => connection.redis),
+    );
     const workers: Worker[] = [];
     const supervise = (name: string, work: (signal: AbortSignal) => Promise<void>) =>
       workers.push(superviseWorker(name, work, { logger }));
@@ -58,7 +69,7 @@ await runProcess({
 
     const broker = connectBroker(config.NATS_URL, logger);
     const endSharing = shareActivity("session", config.ROLE, broker);
-    const ask = createRefill(front);
+    const ask = createRefill(reader);
     const work = back ? createRefill(back) : ask;
     const rebuilds = createRebuilds({
       ask,
@@ -110,12 +121,17 @@ await runProcess({
       ? createApp({
           logger,
           redis,
+          reads,
+          audits,
           sessions,
+          shown: createSessions(reader.run, limits),
           profiles,
+          audited: createProfiles(auditor),
+          freshen: createFreshen(reads, profiles, config.MAX_WAITING),
           rebuilds,
           user,
           keyring,
-          outbox: personsOutbox(front.redis, OUTBOX),
+          outbox: personsOutbox(reader.redis, OUTBOX),
         })
       : undefined;
     return {
@@ -123,11 +139,10 @@ await runProcess({
       workers,
       ready: async () => void (await redis.run(() => front.redis.ping())),
       close: async () => {
-        redis.close();
+        for (const dependency of [redis, reads, audits]) dependency.close();
         endSharing();
         await broker.close();
-        front.close();
-        back?.close();
+        for (const connection of connections) connection.close();
         await user.close();
       },
     };

@@ -3,6 +3,7 @@ import { eventually, type ServiceProcess } from "@quartet/service/testing";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import {
   asService,
+  asUserService,
   createWorld,
   holds,
   identityOfToken,
@@ -128,6 +129,74 @@ describe("log in", () => {
     expect((await world.store.keys("*")).filter((key) => key.includes(p.handle))).toEqual([]);
   });
 
+  const from = (client: string, login: string, password: string) =>
+    service.call("POST", "/v1/sessions", { body: { login, password }, headers: { "quartet-client": client } });
+
+  test("one client's failures hold up that client alone, and others with them slow down instead of being locked out", async () => {
+    const p = await known();
+    expect((await from("192.0.2.1", p.handle, PASSWORD)).status).toBe(201);
+    for (let i = 0; i < 10; i++) expect((await from("192.0.2.9", p.handle, `wrong ${i}`)).status).toBe(401);
+    expect((await from("192.0.2.9", p.handle, PASSWORD)).status).toBe(429);
+    // Ten in all hold nobody else up; an eleventh does, from clients that nobody knows.
+    expect((await from("192.0.2.10", p.handle, "wrong")).status).toBe(401);
+    const guesses = await Promise.all(
+      Array.from({ length: 30 }, (_, i) => from(`198.51.100.${i}`, p.handle, `wrong ${i}`)),
+    );
+    expect(guesses.filter((guess) => guess.status === 401).length).toBeLessThan(5);
+    for (const guess of guesses.filter(({ status }) => status !== 401)) {
+      expect(guess.status).toBe(429);
+      expect(Number(guess.headers.get("retry-after"))).toBeGreaterThan(0);
+    }
+    // The owner gets in from where a log-in had succeeded, and from elsewhere when it is its turn.
+    expect((await from("192.0.2.1", p.handle, PASSWORD)).status).toBe(201);
+    const answer = await eventually(
+      async () => {
+        const tried = await from("203.0.113.1", p.handle, PASSWORD);
+        return tried.status !== 429 && tried;
+      },
+      { withinMs: 45_000, what: "the turn in the line" },
+    );
+    expect(answer.status).toBe(201);
+    // A name that nobody has is treated alike.
+    const nobody = `nobody_${p.handle.slice(-12)}`;
+    const alike = await Promise.all(Array.from({ length: 40 }, (_, i) => from(`198.51.100.${i}`, nobody, "wrong")));
+    expect(new Set(alike.map(({ status }) => status))).toEqual(new Set([401, 429]));
+  });
+
+  test("what was known of a person's clients goes with the person, and is never more than twenty", async () => {
+    const p = await known();
+    const clients = async () => (await world.store.keys("familiar:*")).length;
+    const before = await clients();
+    for (let i = 0; i < 25; i++) expect((await from(`192.0.2.${i}`, p.handle, PASSWORD)).status).toBe(201);
+    expect(await clients()).toBe(before + 20);
+    await change(p, { erased: true });
+    expect([await clients(), await world.store.exists(`familiar-of:${p.id}`)]).toEqual([before, 0]);
+  });
+
+  test("a flood of one client fills nobody else's place", async () => {
+    const p = await known();
+    // User takes its time with the flood's.
+    let release = (): void => {};
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const asked = world.user.verifications;
+    world.user.before = () => held;
+    const flood = Array.from({ length: 200 }, (_, i) => from("127.0.0.9", `nobody_at_all_${i}`, "wrong"));
+    await eventually(() => world.user.verifications - asked >= 32, { what: "the flood" });
+    world.user.before = undefined;
+    const own = Array.from({ length: 5 }, () => from("127.0.0.1", p.handle, PASSWORD));
+    // Those beyond the flood's own bound are refused at once, while User still holds on to the others.
+    const first = await Promise.race(flood);
+    expect(first.status).toBe(429);
+    expect(world.user.verifications - asked).toBe(32);
+    release();
+    expect((await Promise.all(own)).map(({ status }) => status)).toEqual(Array(5).fill(201));
+    const statuses = (await Promise.all(flood)).map(({ status }) => status);
+    expect(statuses.every((status) => status === 401 || status === 429)).toBe(true);
+    expect((await from("127.0.0.1", p.handle, PASSWORD)).status).toBe(201);
+  });
+
   test("many right ones at once all get in; the oldest sessions make room", async () => {
     const p = await known();
     const made = await Promise.all(Array.from({ length: 12 }, () => logIn(service, p)));
@@ -229,7 +298,7 @@ describe("a changed password", () => {
 
 describe("erasure", () => {
   const erasure = (p: Person) =>
-    service.call("POST", "/internal/erasures", { as: asService, body: { userId: p.id, version: p.version } });
+    service.call("POST", "/internal/erasures", { as: asUserService, body: { userId: p.id, version: p.version } });
   const complete = (p: Person) => eventually(async () => (await erasure(p)).body.state === "complete");
 
   test("ends all sessions, forgets the profile, and confirms only then", async () => {
@@ -250,7 +319,7 @@ describe("erasure", () => {
       );
     // Until Analytics has them the outbox can send them again; then it is told to forget them.
     expect(await retained()).not.toEqual([]);
-    const cleared = await service.call("DELETE", `/internal/erasures/${p.id}/outbox`, { as: asService });
+    const cleared = await service.call("DELETE", `/internal/erasures/${p.id}/outbox`, { as: asUserService });
     expect([cleared.status, cleared.body.state]).toEqual([200, "complete"]);
     expect(await retained()).toEqual([]);
   });

@@ -206,6 +206,7 @@ export async function identityOfToken(service: ServiceProcess, token: string) {
   return { kind: "user" as const, userId: answer.body.userId as string, sessionId: answer.body.sessionId as string };
 }
 
+export const asUserService = { kind: "service", name: "user" } as const;
 export const asService = { kind: "service", name: "gateway" } as const;
 
 export function introspect(service: ServiceProcess, token: string) {

@@ -2,14 +2,12 @@ import { type ServiceStatus, userIdField } from "@quartet/contracts";
 import {
   addActivity,
   addRebuildRoutes,
-  awaitFreshness,
   badRequest,
   type Dependency,
   onlyFor,
   parseBody,
   parseParams,
   type Rebuilds,
-  readFreshness,
   remembered,
   setAsOf,
   unauthorized,
@@ -19,11 +17,21 @@ import { z } from "zod";
 import type { PersonsOutbox } from "../events/relay.ts";
 import type { Profiles } from "../store/profiles.ts";
 import type { Sessions } from "../store/sessions.ts";
+import type { Freshen } from "./freshness.ts";
 
 export interface InternalRoutes {
+  /** For introspection: nothing a reader does delays it. */
   redis: Dependency;
+  /** For everything else, but what an audit asks. */
+  reads: Dependency;
+  audits: Dependency;
   sessions: Sessions;
+  /** On the connection that goes with `reads`. */
+  shown: Pick<Sessions, "list">;
   profiles: Profiles;
+  /** On the one that goes with `audits`. */
+  audited: Pick<Profiles, "asOf" | "digests" | "bucket">;
+  freshen: Freshen;
   rebuilds: Rebuilds;
   outbox: PersonsOutbox;
 }
@@ -34,7 +42,8 @@ const person = z.object({ userId: userIdField });
 const DIGEST_CACHE_MS = 2000;
 
 /** The calls that only other services of ours make. */
-export function internalRoutes(app: Express, { redis, sessions, profiles, rebuilds, outbox }: InternalRoutes): void {
+export function internalRoutes(app: Express, deps: InternalRoutes): void {
+  const { redis, reads, audits, sessions, shown, profiles, audited, freshen, rebuilds, outbox } = deps;
   app.post("/internal/introspect", onlyFor("gateway"), async (req, res) => {
     const { token } = parseBody(introspection, req);
     const found = await redis.run(() => sessions.introspect(token), { timeoutMs: 650 });
@@ -44,10 +53,9 @@ export function internalRoutes(app: Express, { redis, sessions, profiles, rebuil
 
   app.get("/internal/presence/:userId", onlyFor("gateway"), async (req, res) => {
     const { userId } = parseParams(person, req);
-    const { waitMs, token } = readFreshness(req);
-    if (token) await awaitFreshness(res, { waitMs, check: () => redis.run(() => profiles.sees(token)) });
-    setAsOf(res, await redis.run(() => profiles.asOf()));
-    const living = await redis.run(() => sessions.list(userId));
+    await freshen(req, res);
+    setAsOf(res, await reads.run(() => profiles.asOf()));
+    const living = await reads.run(() => shown.list(userId));
     const lastSeenAt =
       living
         .map((s) => s.lastSeenAt)
@@ -58,26 +66,26 @@ export function internalRoutes(app: Express, { redis, sessions, profiles, rebuil
 
   app.post("/internal/erasures", onlyFor("user"), async (req, res) => {
     const { userId, version } = parseBody(erasure, req);
-    const left = await redis.run(() => profiles.erasure(userId, version));
+    const left = await reads.run(() => profiles.erasure(userId, version));
     // They stay until Analytics has counted them: what the broker loses before that is sent again from here.
-    const complete = left === 0 && (await redis.run(() => outbox.pending(userId))) === 0;
+    const complete = left === 0 && (await reads.run(() => outbox.pending(userId))) === 0;
     res.json({ state: complete ? "complete" : "pending" });
   });
 
   app.delete("/internal/erasures/:userId/outbox", onlyFor("user"), async (req, res) => {
     const { userId } = parseParams(person, req);
-    const pending = await redis.run(() => outbox.erase(userId));
+    const pending = await reads.run(() => outbox.erase(userId));
     res.json({ state: pending === 0 ? "complete" : "pending" });
   });
 
   addRebuildRoutes(app, "session", {
-    start: () => redis.run(() => rebuilds.start()),
-    state: () => redis.run(() => rebuilds.state()),
+    start: () => reads.run(() => rebuilds.start()),
+    state: () => reads.run(() => rebuilds.state()),
   });
 
   const digests = remembered(DIGEST_CACHE_MS, async () => {
-    const asOf = (await redis.run(() => profiles.asOf())) ?? null;
-    return { asOf, buckets: await redis.run(() => profiles.digests(), { timeoutMs: 30_000 }) };
+    const asOf = (await audits.run(() => audited.asOf())) ?? null;
+    return { asOf, buckets: await audits.run(() => audited.digests()) };
   });
   app.get("/internal/digests", onlyFor("user"), async (req, res) => {
     // An audit must not be answered with what was there before it began.
@@ -89,7 +97,7 @@ export function internalRoutes(app: Express, { redis, sessions, profiles, rebuil
     if (!Number.isInteger(bucket) || bucket < 0 || bucket > 255) {
       throw badRequest({ path: "bucket", message: "must be 0 to 255" });
     }
-    res.json({ users: await redis.run(() => profiles.bucket(bucket), { timeoutMs: 5000 }) });
+    res.json({ users: await audits.run(() => audited.bucket(bucket), { timeoutMs: 5000 }) });
   });
 
   addActivity(app);
@@ -97,7 +105,7 @@ export function internalRoutes(app: Express, { redis, sessions, profiles, rebuil
     const unknown = { asOf: null, stalenessSeconds: null, lag: null, deadLetters: null };
     let status: ServiceStatus;
     try {
-      const [counts, asOf, projector, relay] = await redis.run(() =>
+      const [counts, asOf, projector, relay] = await reads.run(() =>
         Promise.all([profiles.counts(), profiles.asOf(), profiles.reported("projector"), profiles.reported("relay")]),
       );
       status = {

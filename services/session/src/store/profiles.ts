@@ -85,16 +85,20 @@ export function createProfiles({ redis, run }: RedisStore) {
       return (await redis.get("watermark:user")) ?? undefined;
     },
 
-    /** Whether the copies show what the token asks for. Facts and positions are not this service's to show. */
-    async sees(token: ConsistencyToken): Promise<boolean> {
-      if (token.a?.user) {
-        const held = await redis.get("watermark:user");
-        if (!held || Date.parse(held) < Date.parse(token.a.user)) return false;
-      }
-      for (const [id, version] of token.u ?? []) {
-        if (Number((await redis.hget(`profile:${id}`, "version")) ?? -1) < version) return false;
-      }
-      return true;
+    /** Whether the copies show what each of the tokens asks for. Facts and positions are not this service's to show. */
+    async see(tokens: ConsistencyToken[]): Promise<boolean[]> {
+      const pipeline = redis.pipeline().get("watermark:user");
+      for (const token of tokens) for (const [id] of token.u ?? []) pipeline.hget(`profile:${id}`, "version");
+      const answers = ((await pipeline.exec()) ?? []).map(([error, value]) => {
+        if (error) throw error;
+        return value as string | null;
+      });
+      const [watermark] = answers.splice(0, 1);
+      return tokens.map((token) => {
+        const versions = answers.splice(0, token.u?.length ?? 0);
+        const asOf = !token.a?.user || (!!watermark && Date.parse(watermark) >= Date.parse(token.a.user));
+        return asOf && (token.u ?? []).every(([, version], i) => Number(versions[i] ?? -1) >= version);
+      });
     },
 
     /** How an erasure stands: the sessions left, or undefined if the tombstone has not arrived. */

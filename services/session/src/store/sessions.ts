@@ -25,8 +25,22 @@ export type CreateResult =
   /** User answered from before an erasure, or from before a changed password, that are known here. */
   | { outcome: "erased" | "outdated" };
 
+/** Whose log-in it is, as Redis may know it. */
+export interface AttemptKeys {
+  /** HMAC of the login name and the client. */
+  own: string;
+  /** HMAC of the login name. */
+  name: string;
+}
+
 const FAILURES = 10;
 const WINDOW_MS = 60_000;
+/** Between two tries of clients nobody knows at a name that is being guessed at, and how many of them may stand in line. */
+const LINE_MS = 1000;
+const IN_LINE = 100;
+/** For so long a client from which a log-in succeeded is known to be that person's, and so many are. */
+const FAMILIAR_MS = 90 * 24 * 3_600_000;
+const FAMILIAR = 20;
 /** An attempt whose process died is counted as failed after this. */
 const ATTEMPT_MS = 10_000;
 
@@ -59,19 +73,25 @@ export function createSessions(run: Run, limits: SessionLimits) {
 
   return {
     /** Asks to try a password for a login name. `wait`: as many attempts as may still fail are under way. */
-    async attempt(key: string): Promise<{ go: string } | "wait" | { refusedForMs: number }> {
+    async attempt({ own, name }: AttemptKeys): Promise<{ go: string } | "wait" | { refusedForMs: number }> {
       const id = randomUUID();
-      const answer = (await run("attempt", key, id, FAILURES, WINDOW_MS, ATTEMPT_MS)) as [string, string?];
+      const limits = [FAILURES, WINDOW_MS, ATTEMPT_MS, LINE_MS, IN_LINE];
+      const answer = (await run("attempt", own, name, id, ...limits)) as [string, string?];
       if (answer[0] === "go") return { go: id };
       return answer[0] === "wait" ? "wait" : { refusedForMs: Number(answer[1]) };
     },
 
     /** Ends an attempt that made no session. */
-    async settle(key: string, attempt: string, failed: boolean): Promise<void> {
-      await run("settle", key, attempt, failed ? "1" : "0", WINDOW_MS);
+    async settle({ own, name }: AttemptKeys, attempt: string, failed: boolean): Promise<void> {
+      await run("settle", own, name, attempt, failed ? "1" : "0", WINDOW_MS);
     },
 
-    async create(user: VerifiedUser, device: string | undefined, key: string, attempt: string): Promise<CreateResult> {
+    async create(
+      user: VerifiedUser,
+      device: string | undefined,
+      { own, name }: AttemptKeys,
+      attempt: string,
+    ): Promise<CreateResult> {
       const token = `qs_${randomBytes(32).toString("base64url")}`;
       const answer = (await run(
         "create",
@@ -82,8 +102,11 @@ export function createSessions(run: Run, limits: SessionLimits) {
         limits.ttlMs,
         limits.maxMs,
         limits.perUser,
-        key,
+        own,
+        name,
         attempt,
+        FAMILIAR_MS,
+        FAMILIAR,
         user.version,
         user.revision,
         user.handle,

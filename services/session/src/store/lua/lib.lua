@@ -10,7 +10,12 @@
 --   refill:<userId>, refilled, rebuild   the place a rebuild fills (as profile:<userId>), who is in it, and how the rebuild stands
 --   profiles:<00..ff>     set of the user ids with a live copy, by audit bucket
 --   watermark:<source>    string: RFC 3339
---   attempts:<hmac>       sorted set of the log-ins of one name in the last minute: p:<id> under way, f:<id> failed
+--   attempts:<hmac of name and client>, attempts-of:<hmac of the name>
+--                         sorted sets of the log-ins in the last minute: p:<id> under way, f:<id> failed
+--   attempts-line:<hmac of the name>
+--                         sorted set of the clients that stand in line, by the moment of their turn, and the last such moment (last)
+--   familiar:<hmac of name and client>   a log-in of that name from that client had succeeded
+--   familiar-of:<userId>  sorted set of the person's hmacs there, by time
 
 -- UNSAFE: defects switched on to prove that they are noticed; a line in front of this sets it.
 
@@ -149,6 +154,15 @@ local function apply_state(user, p, now, template)
   return true
 end
 
+-- Forgets the clients a person is known to use, but for the newest so many.
+local function forget_familiar(user, but)
+  local key = 'familiar-of:' .. user
+  for _, hmac in ipairs(redis.call('ZRANGE', key, 0, -1 - but)) do
+    redis.call('DEL', 'familiar:' .. hmac)
+    redis.call('ZREM', key, hmac)
+  end
+end
+
 -- Takes over a tombstone, and all sessions end.
 local function apply_tombstone(user, version, erased_at, now, template)
   if rebuild_id() then refill(user, { version = version }, erased_at) end
@@ -157,5 +171,6 @@ local function apply_tombstone(user, version, erased_at, now, template)
   for _, id in ipairs(redis.call('ZRANGE', 'sessions-of:' .. user, 0, -1)) do
     end_session(id, 'erased', now, template)
   end
+  forget_familiar(user, 0)
   return true
 end
