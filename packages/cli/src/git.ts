@@ -211,7 +211,7 @@ function commitOf(fields: string[]): Commit {
 function presentable(name: string): string | undefined {
   const kept = name
     .toWellFormed()
-    .replace(/\p{Cc}/gu, " ")
+    .replace(/[\p{Cc}\u2028\u2029]/gu, " ")
     .replace(/[\u202A-\u202E\u2066-\u2069]/g, "")
     .trim();
   const cut = [...kept].slice(0, 80).join("").trim();

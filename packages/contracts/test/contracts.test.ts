@@ -92,6 +92,7 @@ describe("sign-up body", () => {
     "\ue000",
     "\u202eabc",
     "a\u2066b",
+    "a\u2028b",
     "\u{13441}",
   ])("does not take %j as a name", (displayName) => expect(paths({ ...good, displayName })).toContain("displayName"));
   it.each([

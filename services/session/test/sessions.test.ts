@@ -104,6 +104,8 @@ describe("log in", () => {
     [{ login: "", password: "x" }, "login"],
     [{ login: "a", password: "x", device: "" }, "device"],
     [{ login: "a", password: "x", device: "a\u0000b" }, "device"],
+    [{ login: "a", password: "x", device: "\u2060" }, "device"],
+    [{ login: "a", password: "x", device: "a\u202eb" }, "device"],
     [{ login: "a", password: "x", more: 1 }, "more"],
     [{ login: 1, password: "x" }, "login"],
   ])("%j is refused", async (body, path) => {

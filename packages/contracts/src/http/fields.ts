@@ -74,8 +74,8 @@ export const email = documentAs(
 export const password = anyText(12, 256);
 export const handle = z.string().regex(/^[a-z0-9_]{3,32}$/, "must match [a-z0-9_]{3,32}");
 
-/** Direction marks are legal in a name, what turns the text behind it is not: embeddings, overrides, isolates. */
-const NO_TURN = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u202a-\\u202e\\u2066-\\u2069]*$";
+/** Direction marks are legal in a line, what turns the text behind it (embeddings, overrides, isolates) or ends the line is not. */
+const ONE_LINE = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028-\\u202e\\u2066-\\u2069]*$";
 /**
  * A letter, digit, punctuation mark or symbol that is to be seen. Unicode has properties for what is ignored (U+200B, the Hangul fillers), for joiners and
  * marks, which need a letter, and for what is assigned to nobody, but none for four that are drawn as blanks: of Braille, music and hieroglyphs.
@@ -89,13 +89,20 @@ export function isVisible(value: string): boolean {
   return visible.test(value);
 }
 
-/** How others see a person: one line with something to see in it, which leaves the text around it as it is. */
-export const displayName = documentAs(
-  text(1, 80)
-    .regex(new RegExp(NO_TURN, "u"), "must have no characters that turn the text around it")
-    .refine(isVisible, "must have a visible character"),
-  { type: "string", minLength: 1, maxLength: 80, pattern: NO_TURN, allOf: [{ pattern: VISIBLE }] },
-);
+/** One line of min to max characters with something to see in it, which leaves the text around it as it is. */
+function visibleLine(min: number, max: number) {
+  return documentAs(
+    text(min, max)
+      .regex(new RegExp(ONE_LINE, "u"), "must have no characters that end the line or turn the text around it")
+      .refine(isVisible, "must have a visible character"),
+    { type: "string", minLength: min, maxLength: max, pattern: ONE_LINE, allOf: [{ pattern: VISIBLE }] },
+  );
+}
+
+/** How others see a person. */
+export const displayName = visibleLine(1, 80);
+/** What a session is called in the list of a person's sessions. */
+export const device = visibleLine(1, 100);
 export const bio = text(0, 500, { multiline: true });
 export const country = z.enum(countryCodes, "must be an ISO 3166-1 alpha-2 code");
 export const tags = z

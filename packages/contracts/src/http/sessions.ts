@@ -1,10 +1,10 @@
 import { z } from "zod";
-import { anyText, text, userIdField } from "./fields.ts";
+import { anyText, device, userIdField } from "./fields.ts";
 
 export const logInBody = z.strictObject({
   login: anyText(1, 254),
   password: anyText(1, 1024),
-  device: text(1, 100).optional(),
+  device: device.optional(),
 });
 export type LogInBody = z.infer<typeof logInBody>;
 
