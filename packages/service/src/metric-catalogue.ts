@@ -26,7 +26,7 @@ const relays = ["user", "session"] as const;
 
 const service = "the service that answers";
 const dependency =
-  "`postgres`, `redis`, `clickhouse`, `elasticsearch`, `nats`, or the name of a service that is called";
+  "`postgres`, `redis` (`redis-reads`, `redis-audit`), `clickhouse`, `elasticsearch`, `nats`, or the name of a service that is called";
 const store = "`postgres`, `redis`, `clickhouse`, `elasticsearch`, `nats`";
 const source = "`user` (PostgreSQL's WAL), `session` (Redis's stream)";
 const stream = "`USERS`, `FACTS`, `DEAD`";
