@@ -42,7 +42,8 @@ await runProcess({
   config,
   start: ({ logger }) => {
     const names = indexNames(config.INDEX_PREFIX);
-    const client = connectElasticsearch(config.ELASTICSEARCH_URL, 1500);
+    // Every request of a reader has its own deadline, which is seldom longer than that of `elasticsearch`.
+    const client = connectElasticsearch(config.ELASTICSEARCH_URL, 12_000);
     const slow = connectElasticsearch(config.ELASTICSEARCH_URL, 30_000);
     const elasticsearch = elasticsearchDependency(1500);
     const broker = connectBroker(config.NATS_URL, logger);

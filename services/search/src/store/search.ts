@@ -103,24 +103,26 @@ async function find(
 ): Promise<{ answer: Answer; mistyped: boolean }> {
   const answer = await ask(client, wanted, parsed, NO_NEIGHBOURS, where, signal);
   if (totalOf(answer) >= FILLED) return { answer, mistyped: false };
-  const { neighbours, exact } = await lookUp(client, parsed, where, signal);
+  const isFiltered = wanted.country !== undefined || wanted.tag.length > 0;
+  const { neighbours, exact } = await lookUp(client, parsed, where, signal, { countExact: isFiltered });
   if (neighbours.size === 0 || exact >= FILLED) return { answer, mistyped: false };
   return { answer: await ask(client, wanted, parsed, neighbours, where, signal), mistyped: true };
 }
 
-/** The neighbours of a query's words, and how many people have the words as typed, with no filter (at most FILLED are counted). */
+/** The neighbours of a query's words, and, if wanted, how many people have the words as typed, with no filter (at most FILLED are counted). */
 async function lookUp(
   client: Client,
   parsed: ParsedQuery,
   where: Where,
   signal: AbortSignal | undefined,
+  { countExact = false } = {},
 ): Promise<{ neighbours: Neighbours; exact: number }> {
   const suggest = neighboursRequest(parsed);
   if (!suggest) return { neighbours: NO_NEIGHBOURS, exact: 0 };
   const request: estypes.SearchRequest = {
     ...where,
     allow_partial_search_results: false,
-    query: searchQuery(parsed, { tag: [] }, NO_NEIGHBOURS),
+    query: countExact ? searchQuery(parsed, { tag: [] }, NO_NEIGHBOURS) : { match_none: {} },
     size: 0,
     track_total_hits: FILLED,
     suggest,
@@ -148,19 +150,37 @@ export async function snapshotSees(
 ): Promise<boolean> {
   if (token.a?.user && !(asOf && Date.parse(asOf) >= Date.parse(token.a.user))) return false;
   const users = token.u ?? [];
-  if (users.length === 0) return true;
+  const versions = await visible(
+    client,
+    pitOf(pit),
+    users.map(([id]) => id),
+    signal,
+  );
+  return users.every(([id, version]) => (versions.get(id) ?? -1) >= version);
+}
+
+/** The version at which a search sees each of the ids; absent if not at all. */
+export async function visible(
+  client: Client,
+  where: Where,
+  ids: string[],
+  signal?: AbortSignal,
+): Promise<Map<string, number>> {
+  if (ids.length === 0) return new Map();
   const answer = await client.search(
     {
-      ...pitOf(pit),
-      query: { terms: { id: users.map(([id]) => id) } },
-      size: users.length,
+      ...where,
+      allow_partial_search_results: false,
+      query: { bool: { filter: [{ terms: { id: ids } }] } },
+      size: ids.length,
+      sort: ["_doc"],
+      track_total_hits: false,
       version: true,
       _source: false,
     },
     { signal },
   );
-  const versions = new Map(whole(answer).hits.hits.map((hit) => [hit._id, hit._version ?? -1]));
-  return users.every(([id, version]) => (versions.get(id) ?? -1) >= version);
+  return new Map(whole(answer).hits.hits.map((hit) => [hit._id as string, hit._version ?? -1]));
 }
 
 const pitOf = (id: string) => ({ pit: { id, keep_alive: KEEP_ALIVE } });

@@ -1,10 +1,9 @@
 import type { Client } from "@elastic/elasticsearch";
 import { remembered } from "@quartet/service";
-import { shared } from "../shared.ts";
 import { createDigests, type Digests } from "./digests.ts";
 import type { IndexNames } from "./indexes.ts";
 import { createSnapshots, type Snapshots } from "./pits.ts";
-import { readWatermark, refresh } from "./users.ts";
+import { readWatermark } from "./users.ts";
 
 /** Elasticsearch as the HTTP side uses it. */
 export interface SearchStore {
@@ -14,13 +13,9 @@ export interface SearchStore {
   digests: Digests;
   /** As of when the index is true, at most 100 ms old: a slightly older claim is still true. */
   watermark(): Promise<string | undefined>;
-  /** Makes what was written before this call visible to search. Callers that come while a refresh runs share the next one. */
-  refresh(): Promise<void>;
 }
 
 const CACHED_MS = 100;
-/** A refresh makes a segment: readers who wait must not make one each. */
-const REFRESH_SPACING_MS = 40;
 
 /** `slow` is for what takes longer than a request has. */
 export function createStore(client: Client, slow: Client, names: IndexNames): SearchStore {
@@ -32,6 +27,5 @@ export function createStore(client: Client, slow: Client, names: IndexNames): Se
     snapshots: createSnapshots(client, names, watermark),
     digests: createDigests(slow, names),
     watermark,
-    refresh: shared(() => refresh(client, names), REFRESH_SPACING_MS),
   };
 }
