@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { cpSync, rmSync } from "node:fs";
 import { createTestEngine, type TestEngine } from "@quartet/engines";
 import { Redis } from "ioredis";
+import { DiscardPolicy } from "nats";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import {
   appendRedisOutbox,
@@ -248,6 +249,37 @@ test("a stream that comes back older than it was, or empty, is filled again from
   await settle("9");
   abort.abort();
   await running;
+});
+
+test("a full stream is owed its events, no heartbeat says otherwise, and all follow in order when there is room", async () => {
+  const limit = (bytes: number) =>
+    withNats(nats.url, async (_, jsm) => {
+      const { config } = await jsm.streams.info(stream);
+      await jsm.streams.update(stream, { ...config, discard: DiscardPolicy.New, max_bytes: bytes });
+    });
+  const relay = start({ maxBackoffMs: 200, checkpointMs: 100, heartbeatSubject: [[stream, `events${n}.beat`]] });
+  await append(fact("a", "1"));
+  await eventually("relayed", async () => (await facts()).length === 1);
+  await eventually("heartbeats", async () => (await facts("beat")).length > 2);
+  // What fits no more is larger than a heartbeat, for which there would be room.
+  await limit((await withNats(nats.url, async (_, jsm) => (await jsm.streams.info(stream)).state.bytes)) + 5_000);
+  const pad = "x".repeat(10_000);
+  for (let i = 2; i <= 20; i++) await append(fact("a", `${i}`, { payload: JSON.stringify({ value: `${i}`, pad }) }));
+  const status = await eventually("it is owed", async () => {
+    const { owed } = await relay.status();
+    return owed[stream] && owed;
+  });
+  expect(status[stream]!.reason).toContain("maximum bytes exceeded");
+  await eventually("many attempts", async () => (await relay.status()).restarts >= 5);
+  const held = (await readStream(nats.url, stream)).length;
+  await eventually("many more", async () => (await relay.status()).restarts >= 10);
+  expect((await readStream(nats.url, stream)).length).toBe(held);
+  await limit(-1);
+  await eventually("all", async () => (await facts()).includes("20"));
+  expect(first(await facts())).toEqual(numbers(1, 20));
+  await eventually("nothing is owed", async () => Object.keys((await relay.status()).owed).length === 0);
+  await eventually("heartbeats", async () => (await readStream(nats.url, stream)).at(-1)!.subject.endsWith(".beat"));
+  expect((await readStream(nats.url, stream)).at(-1)!.headers["Outbox-Heartbeat"]).toBeUndefined();
 });
 
 test("retention removes only what is relayed; erasure finds the entries of one key and says what is still to come", async () => {

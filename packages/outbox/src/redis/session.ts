@@ -25,6 +25,8 @@ import { type RedisRelayContext, readEnd } from "./relay.ts";
 
 const BATCH = 500;
 const BLOCK_MS = 1_000;
+/** Header of an entry that is a heartbeat: it goes out when all before it is acknowledged. Never sent. */
+const HEARTBEAT = "Outbox-Heartbeat";
 const HOUR_MS = 3_600_000;
 
 type Entries = [id: string, fields: string[]][];
@@ -51,6 +53,8 @@ export class RedisSession {
   readonly #marks: { index: number; position: EntryPosition }[] = [];
   #written: string | undefined;
   #mayTrim = false;
+  /** An entry was refused: from here on what is settled is not all acknowledged. */
+  #refused = false;
   #thinnedAt = performance.now();
   #countedAt = Number.NEGATIVE_INFINITY;
 
@@ -152,7 +156,15 @@ export class RedisSession {
     this.acknowledged = this.#position;
     this.#publisher = createPublisher(this.#nc, options, options.nats.inboxPrefix, state, states, {
       onProgress: () => this.#progress(),
-      onRefused: (_event, _tag, reason) => this.#outcome.fail(new BrokerError(reason)),
+      onRefused: (event, _tag, reason) => {
+        const began = state.owing.get(event.stream)?.began ?? performance.now();
+        state.owing = new Map([...state.owing, [event.stream, { began, reason }]]);
+        if (this.#refused) return;
+        // The entries stay where they are, and so does the cursor, right before the first of them; the next session tries them again.
+        const written = this.#checkpoint().catch(() => {});
+        this.#refused = true;
+        void written.then(() => this.#outcome.fail(new BrokerError(reason)));
+      },
       onFailure: (error) => this.#outcome.fail(error),
     });
   }
@@ -199,7 +211,8 @@ export class RedisSession {
     this.#position = { entry: id, added: this.#position.added + 1 };
     const from = this.#from.get(event.stream);
     if (!state.skipped.has(event.id) && (from === undefined || compareEntries(id, from) > 0)) {
-      this.#publisher.publish(event, entryTime(id));
+      if (event.headers?.[HEARTBEAT]) this.#publisher.claim(withoutMark(event), entryTime(id));
+      else this.#publisher.publish(event, entryTime(id));
       if (compareEntries(id, this.#relayedBefore) <= 0) {
         state.resent++;
         options.metrics?.resent?.(event.stream);
@@ -210,6 +223,7 @@ export class RedisSession {
   }
 
   #progress(): void {
+    if (this.#refused) return;
     let done = 0;
     while (done < this.#marks.length && this.#marks[done]!.index <= this.#publisher.acked) done++;
     if (done === 0) return;
@@ -238,6 +252,7 @@ export class RedisSession {
     const content = `${position.entry} ${proven.map(({ stream }) => stream).join()}`;
     if (content !== this.#written) {
       await advance(keys, this.#lease, position, proven);
+      if (!this.#refused) this.#context.state.owing = new Map();
       this.#written = content;
       this.#mayTrim = true;
     }
@@ -263,7 +278,7 @@ export class RedisSession {
     if (events.length === 0 || this.#outcome.settled) return;
     await appendRedisOutbox(
       redis,
-      events.map((event) => ({ ...event, key: "" })),
+      events.map((event) => ({ ...event, key: "", headers: { ...event.headers, [HEARTBEAT]: "1" } })),
       options.prefix,
     );
   }
@@ -274,6 +289,12 @@ export class RedisSession {
     await Promise.race([reading.then(() => this.#publisher.drained()), pause(2_000)]).catch(() => {});
     await this.#checkpoint().catch(() => {});
   }
+}
+
+/** Without what only the relay has to know. */
+function withoutMark({ headers, ...event }: OutboxEvent): OutboxEvent {
+  const { [HEARTBEAT]: _, ...rest } = headers ?? {};
+  return Object.keys(rest).length > 0 ? { ...event, headers: rest } : event;
 }
 
 function eventOf(fields: string[]): OutboxEvent {
