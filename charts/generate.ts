@@ -60,6 +60,8 @@ const KNOWN: [RegExp, Schema][] = [
   [/(maxSlotWalKeepSize|maxFileStore|[sS]toreSize)$/, { type: "string", pattern: "^[0-9]+(MB|GB|TB)$" }],
   [/(syncInterval)$/, { type: "string", pattern: "^(always|[0-9]+(ms|s|m))$" }],
   [/^runbooks$/, { type: "string", pattern: "^(https?://.+)?$" }],
+  [/(^|\.)hosts$/, { type: "array", items: { type: "string", pattern: "^(\\*\\.)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$" } }],
+  [/^(ingress|httpRoute|service)\.annotations$/, texts],
   [/^services$/, serviceNames],
   [/^prometheus\.retention$/, { type: "string", pattern: "^[0-9]+(m|h|d|w)$" }],
   [/^prometheus\.scrapeInterval$/, { type: "string", pattern: "^[0-9]+(ms|s|m)$" }],

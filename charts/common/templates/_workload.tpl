@@ -194,7 +194,7 @@ spec:
 apiVersion: v1
 kind: Service
 metadata:
-  {{- include "common.metadata" (dict "ctx" . "name" (include "common.fullname" .) "component" $api) | nindent 2 }}
+  {{- include "common.metadata" (dict "ctx" . "name" (include "common.fullname" .) "component" $api "annotations" $s.annotations) | nindent 2 }}
 spec:
   type: {{ $s.type | default "ClusterIP" }}
   {{- include "common.ipFamilies" . | nindent 2 }}

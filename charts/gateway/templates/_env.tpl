@@ -41,3 +41,15 @@ for (let last = "nothing asked yet"; ; await new Promise((r) => setTimeout(r, 10
   }
 }
 {{- end -}}
+{{- define "gateway.plainText" -}}
+{{- if eq .Values.service.type "LoadBalancer" }}
+WARNING: service.type LoadBalancer gives plain HTTP to whoever reaches its address: passwords and tokens can be read on the way. Use ingress or httpRoute with
+TLS (the README's values), or a load balancer that terminates TLS by service.annotations.
+{{- end }}
+{{- if and .Values.ingress.enabled .Values.ingress.plain }}
+WARNING: ingress.plain: passwords and tokens go in plain text to the Ingress controller.
+{{- end }}
+{{- if and .Values.ingress.enabled (not .Values.ingress.plain) }}
+The API: https://{{ first .Values.ingress.hosts }}
+{{- end }}
+{{- end -}}
