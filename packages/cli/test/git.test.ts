@@ -228,7 +228,7 @@ describe("who the authors are", () => {
   it("names that turn their surroundings, have control characters or are too long become ones that the API takes", async () => {
     const path = withAuthors("names", [
       "Ada\u202e <a@example.org> 1600000000 +0000",
-      "Tab\tbed <b@example.org> 1600000000 +0000",
+      "Tab\tbed\u2028 <b@example.org> 1600000000 +0000",
       `${"\u{1F600}".repeat(200)} <c@example.org> 1600000000 +0000`,
       "\u202e <d@example.org> 1600000000 +0000",
       `${"\u200b".repeat(90)}Zed <e@example.org> 1600000000 +0000`,

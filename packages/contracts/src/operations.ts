@@ -74,6 +74,12 @@ export const operations: Operation[] = [
     response: users.userBody,
     responseHeaders: ["Location", "ETag", "Consistency-Token"],
     problems: [409, 422],
+    rules: [
+      {
+        fields: ["Idempotency-Key"],
+        rule: "An `Idempotency-Key` belongs to one body: with another one the answer is 422.",
+      },
+    ],
   },
   {
     method: "get",

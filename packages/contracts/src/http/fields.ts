@@ -90,19 +90,21 @@ export function isVisible(value: string): boolean {
 }
 
 /** One line of min to max characters with something to see in it, which leaves the text around it as it is. */
-function visibleLine(min: number, max: number) {
+function visibleLine(min: number, max: number, ...examples: string[]) {
+  // In the document it is one pattern: whoever makes names from it looks at one.
+  const pattern = ONE_LINE.replace("*$", `*${VISIBLE}${ONE_LINE.slice(1)}`);
   return documentAs(
     text(min, max)
       .regex(new RegExp(ONE_LINE, "u"), "must have no characters that end the line or turn the text around it")
       .refine(isVisible, "must have a visible character"),
-    { type: "string", minLength: min, maxLength: max, pattern: ONE_LINE, allOf: [{ pattern: VISIBLE }] },
+    { type: "string", minLength: min, maxLength: max, pattern, examples },
   );
 }
 
 /** How others see a person. */
-export const displayName = visibleLine(1, 80);
+export const displayName = visibleLine(1, 80, "Ada Lovelace", "李小龙");
 /** What a session is called in the list of a person's sessions. */
-export const device = visibleLine(1, 100);
+export const device = visibleLine(1, 100, "Ada's phone");
 export const bio = text(0, 500, { multiline: true });
 export const country = z.enum(countryCodes, "must be an ISO 3166-1 alpha-2 code");
 export const tags = z
