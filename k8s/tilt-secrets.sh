@@ -6,4 +6,4 @@ cd "$(dirname "$0")/.."
 kubectl apply -f k8s/namespace.yaml
 arguments=()
 for file in "$@"; do arguments+=(--values "$file"); done
-helm template quartet charts/quartet --namespace quartet --dry-run=server "${arguments[@]}" | node k8s/pick.ts Secret | kubectl apply --namespace quartet -f -
+helm template quartet charts/quartet --namespace quartet --dry-run=server "${arguments[@]}" | npx --no-install node k8s/pick.ts Secret | kubectl apply --namespace quartet -f -

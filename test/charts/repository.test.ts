@@ -54,10 +54,27 @@ test("skaffold: a configuration for each service, and files that exist", () => {
   }
 });
 
+test("ways to a local cluster share no port, show the console, and say so", () => {
+  const values = parse(read("k8s/local-values.yaml"));
+  expect(values.gateway.env.QUARTET_CONSOLE).toBe("operator");
+  const skaffold = parse(read("skaffold.yaml"));
+  expect(skaffold.deploy.helm.releases[0].valuesFiles).toContain("k8s/local-values.yaml");
+  expect(read("Tiltfile")).toContain("'k8s/local-values.yaml'");
+  expect(read("k8s/cluster.sh")).toContain("-f k8s/local-values.yaml");
+  const taken = parse(read("k8s/kind.yaml")).nodes[0].extraPortMappings.map((p: { hostPort: number }) => p.hostPort);
+  const forwarded = [
+    ...skaffold.portForward.map((f: { localPort: number }) => f.localPort),
+    ...[...read("Tiltfile").matchAll(/port_forwards=\['(\d+):/g)].map(([, p]) => Number(p)),
+    ...[...read("charts/quartet/templates/NOTES.txt").matchAll(/ (\d+):\{\{/g)].map(([, p]) => Number(p)),
+  ];
+  expect(forwarded).toEqual([8088, 8088, 8088]);
+  for (const port of [...taken, 8080, 8081, 8082, 8083, 8084]) expect(forwarded).not.toContain(port);
+});
+
 test("Tilt: nothing from the network, the contexts of a developer alone, every button", () => {
   const text = read("Tiltfile");
   expect(text).not.toMatch(/ext:\/\/|https?:\/\/(?!localhost)/);
-  expect(text).toMatch(/allow_k8s_contexts\(\['kind-quartet', 'minikube', 'lab'\]\)/);
+  expect(text).toMatch(/allow_k8s_contexts\(\['kind-quartet', 'minikube', 'docker-desktop', 'lab'\]\)/);
   expect([...text.matchAll(/^button\('(\w+)'/gm)].map((match) => match[1])).toEqual([
     "seed",
     "chaos",
