@@ -37,9 +37,9 @@ export const budgetMs = 1800;
 export function createPeers(config: GatewayConfig, keyring: Keyring): Peers {
   const peer = (name: ServiceName, url: string, as: string = name, more: { connections?: number } = {}): Peer =>
     createPeer({ keyring, name, as, url, timeoutMs: budgetMs, maxAnswerBytes, ...more });
-  // As many connections as may wait: none of them waits for another.
+  // As many connections as may wait, none of which waits for another, and as many as any peer has for those that found no place.
   const waiting = (name: WaitingName, url: string): Peer =>
-    peer(name, url, `${name}-waiting`, { connections: config.MAX_WAITING });
+    peer(name, url, `${name}-waiting`, { connections: config.MAX_WAITING + 128 });
   return {
     user: peer("user", config.USER_URL),
     session: peer("session", config.SESSION_URL),

@@ -48,7 +48,7 @@ export function addPeople(app: Express, context: GatewayContext): void {
       path: string,
       identity?: Identity | null,
     ): Promise<Part> => {
-      const peer = peers[service !== "user" && waitMs > 0 ? (`${service}-waiting` as const) : service];
+      const peer = peers[service !== "user" && wait.apart ? (`${service}-waiting` as const) : service];
       try {
         const answer = await peer.request("GET", path, {
           identity,

@@ -106,10 +106,11 @@ export function addProxy(app: Express, context: GatewayContext): void {
       const start = performance.now();
       const identity = await authorize(authenticate, req, route.auth);
       const client = isOperator(req) ? undefined : canonicalAddress(req.ip);
-      const wait = route.waits ? startWait(context, req) : { ms: 0, headers: {}, end: () => {} };
+      const wait = route.waits ? startWait(context, req) : { ms: 0, apart: false, headers: {}, end: () => {} };
       const left = (): number =>
-        wait.ms > 0 ? wait.ms + budgetMs : Math.max(500, budgetMs - (performance.now() - start));
-      const service = wait.ms > 0 && isWaiting(route.service) ? (`${route.service}-waiting` as const) : route.service;
+        // Time spent in line for a turn is not taken off one that was ready to wait.
+        wait.apart ? wait.ms + budgetMs : Math.max(500, budgetMs - (performance.now() - start));
+      const service = wait.apart && isWaiting(route.service) ? (`${route.service}-waiting` as const) : route.service;
       const forward = (signal: AbortSignal): Promise<PeerAnswer<Buffer>> =>
         peers[service].forward(req.method, req.url, {
           identity: identity ?? null,
@@ -125,7 +126,9 @@ export function addProxy(app: Express, context: GatewayContext): void {
       try {
         const answer = await whileAwaited(res, (signal) =>
           route.turns && client !== undefined && wait.ms === 0
-            ? turns.take(client, { withinMs: askedToWait(req) + budgetMs, signal }, () => forward(signal))
+            ? turns.take(client, { withinMs: wait.apart ? askedToWait(req) : budgetMs - 500, signal }, () =>
+                forward(signal),
+              )
             : forward(signal),
         );
         sendAnswer(req, res, answer, context.tokens);
@@ -182,6 +185,8 @@ function isWaiting(service: ServiceName | "track"): service is WaitingName {
 export interface Wait {
   /** How long its service waits; 0: it looks once. */
   ms: number;
+  /** It asked to wait, whether or not there was a place: what becomes of it says nothing of plain reads, so it goes by the connections and breaker of those that wait. */
+  apart: boolean;
   /** What its service is told about it. */
   headers: Record<string, string>;
   /** To be called when the read is over. */
@@ -195,13 +200,13 @@ export interface Wait {
 export function startWait({ tokens, waits, isOperator }: GatewayContext, req: Request): Wait {
   const token = tokens.open(req);
   const { prefer } = req.headers;
-  if (token === undefined) return { ms: 0, headers: {}, end: () => {} };
+  if (token === undefined) return { ms: 0, apart: false, headers: {}, end: () => {} };
   const headers: Record<string, string> = { "consistency-token": token };
   const ms = askedToWait(req);
-  if (ms === 0) return { ms, headers, end: () => {} };
+  if (ms === 0) return { ms, apart: false, headers, end: () => {} };
   const end = waits.enter(isOperator(req) ? undefined : canonicalAddress(req.ip));
-  if (!end) return { ms: 0, headers, end: () => {} };
-  return { ms, headers: { ...headers, prefer: String(prefer) }, end };
+  if (!end) return { ms: 0, apart: true, headers, end: () => {} };
+  return { ms, apart: true, headers: { ...headers, prefer: String(prefer) }, end };
 }
 
 function askedToWait(req: Request): number {
