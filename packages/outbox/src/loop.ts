@@ -111,6 +111,8 @@ async function takeOverPoison(state: RelayState, error: unknown): Promise<void> 
   try {
     await state.options.onPoison(event, error);
     state.skipped.add(event.id);
+    // The oldest are long behind; one that came again would be taken over again.
+    if (state.skipped.size > 10_000) state.skipped.delete(state.skipped.values().next().value!);
     state.logger.error({ eventId: event.id, stream: event.stream }, "poison event was taken over and is skipped");
   } catch (failure) {
     state.logger.error({ err: failure, eventId: event.id }, "onPoison failed, the relay stays where it is");
