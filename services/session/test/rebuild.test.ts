@@ -4,6 +4,7 @@ import { eventually, type ServiceProcess } from "@quartet/service/testing";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import {
   asService,
+  asUserService,
   createWorld,
   holds,
   introspect,
@@ -38,7 +39,7 @@ const begin = () => service.call("POST", "/internal/rebuild", { as: asService })
 const complete = () =>
   eventually(async () => (await state()).state === "complete", { withinMs: 60_000, what: "the rebuild" });
 const digests = async () => {
-  const { body } = await service.call("GET", "/internal/digests", { as: asService });
+  const { body } = await service.call("GET", "/internal/digests?fresh=true", { as: asUserService });
   return body.buckets as { count: number; digest: string }[];
 };
 const next = (p: Person, fields: Partial<Person>) => Object.assign(p, fields, { version: p.version + 1 });

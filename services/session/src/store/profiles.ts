@@ -67,8 +67,12 @@ async function held(redis: RedisStore["redis"], ids: string[]): Promise<HeldProf
 
 /** The copies of the users' profiles, and what follows from a newer one for their sessions. */
 export function createProfiles({ redis, run }: RedisStore) {
-  /** Whose copies the last walk has met, by bucket: those that no set tells of, too. */
-  let walked: string[][] | undefined;
+  /** The ids in the set of a bucket that belong there, in pieces. */
+  async function* idsOf(bucket: number): AsyncGenerator<string[]> {
+    const ids = await redis.smembers(`profiles:${bucket.toString(16).padStart(2, "0")}`);
+    yield* chunks(ids.filter((id) => isUuid(id) && auditBucket(id) === bucket));
+  }
+
   return {
     /** Takes over states and tombstones with every consequence. What is not newer than what is held changes nothing. */
     async apply(events: UserEvent[]): Promise<void> {
@@ -112,36 +116,39 @@ export function createProfiles({ redis, run }: RedisStore) {
       return { sessions, profiles };
     },
 
-    /** What this store holds of the users of one audit bucket, whether or not its own set of them says so. */
-    async bucket(bucket: number): Promise<HeldProfile[]> {
-      if (!walked) await this.digests();
-      const ids = new Set(await redis.smembers(`profiles:${bucket.toString(16).padStart(2, "0")}`));
-      for (const id of walked?.[bucket] ?? []) ids.add(id);
+    /** What this store holds of the users of one audit bucket, as `digests` has found them. */
+    async bucket(bucket: number, signal?: AbortSignal): Promise<HeldProfile[]> {
       const users: HeldProfile[] = [];
-      for (const chunk of chunks([...ids])) users.push(...(await held(redis, chunk)));
-      await this.reindex([...ids]);
+      for await (const ids of idsOf(bucket)) {
+        signal?.throwIfAborted();
+        users.push(...(await held(redis, ids)));
+        await this.reindex(ids);
+      }
       return users;
     },
 
-    /** The digest of every bucket, computed by walking the copies themselves. */
-    async digests(): Promise<{ count: number; digest: string }[]> {
-      const sums = Array.from({ length: 256 }, () => new BucketDigest());
-      const seen = new Set<string>();
-      const found = Array.from({ length: 256 }, (): string[] => []);
-      const strays: string[] = [];
-      for await (const some of scan(redis, "profile:*")) {
-        const fresh = some.filter((id) => !seen.has(id));
-        for (const id of fresh) {
-          seen.add(id);
-          found[auditBucket(id)]?.push(id);
-        }
-        strays.push(...fresh.filter((id) => !isUuid(id)));
-        for (const { id, digest, version } of await held(redis, fresh)) sums[auditBucket(id)]?.add(id, digest, version);
+    /**
+     * The digest of every bucket. First the copies themselves are walked, for the sets of the buckets to say what they say; then one set after another
+     * is read. So nothing is held of all users at a time, and a copy that the first walk meets twice counts once.
+     */
+    async digests(signal?: AbortSignal): Promise<{ count: number; digest: string }[]> {
+      for await (const ids of scan(redis, "profile:*")) {
+        signal?.throwIfAborted();
+        // No event can have written these, so none could take them away.
+        const strays = ids.filter((id) => !isUuid(id));
+        for (const chunk of chunks(strays)) await redis.unlink(...chunk.map((id) => `profile:${id}`));
+        await this.reindex(ids.filter(isUuid));
       }
-      // No event can have written these, so none could take them away.
-      for (const chunk of chunks(strays)) await redis.unlink(...chunk.map((id) => `profile:${id}`));
-      walked = found;
-      return sums.map((sum) => sum.value());
+      const digests: { count: number; digest: string }[] = [];
+      for (let bucket = 0; bucket < 256; bucket++) {
+        signal?.throwIfAborted();
+        const sum = new BucketDigest();
+        for await (const ids of idsOf(bucket)) {
+          for (const { id, digest, version } of await held(redis, ids)) sum.add(id, digest, version);
+        }
+        digests.push(sum.value());
+      }
+      return digests;
     },
 
     /** Makes the sets of the audit buckets say what the copies say. */

@@ -41,6 +41,8 @@ const LEASE_SECONDS = 15;
 const AGAIN_MS = 2_000;
 const AGAIN_AT_MOST_MS = 60_000;
 const CONFIRM_MS = 10_000;
+/** Users that one round mends; what is more is left to the next, which comes soon. */
+const MOST_PER_ROUND = 50_000;
 /** How often it is looked whether somebody asks for an audit. */
 const LOOK_MS = 500;
 /**
@@ -114,6 +116,7 @@ async function auditAll(options: AuditOptions, signal: AbortSignal): Promise<unk
     const compared = expected[store].reduce((sum, bucket) => sum + bucket.count, 0);
     await saveAudit(db, store, { compared, drift: users.length, mended: users.length, users, startedAt });
     countAudit(metrics, store, { drift: users.length, mended: users.length });
+    if (users.length >= MOST_PER_ROUND) whole = new Error(`${store} has more drift than one round mends`);
   }
   return whole;
 }
@@ -135,7 +138,13 @@ async function findDrift(
   const suspects = expected.flatMap((e, i) => (e.digest === buckets[i]?.digest ? [] : [i]));
   if (suspects.length === 0) return [];
   const first = new Map<number, Map<string, Drift>>();
-  for (const bucket of suspects) first.set(bucket, await differences(db, peers[store], store, bucket));
+  let found = 0;
+  for (const bucket of suspects) {
+    const wrong = await differences(db, peers[store], store, bucket);
+    first.set(bucket, wrong);
+    found += wrong.size;
+    if (found >= MOST_PER_ROUND) break;
+  }
   if ([...first.values()].every((found) => found.size === 0)) return [];
   await waitUntilTrue(peers[store], await readClock(db), signal);
   const drifted: Drift[] = [];

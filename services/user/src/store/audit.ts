@@ -46,16 +46,18 @@ export async function digestBuckets(
 
 const newBuckets = (): BucketDigest[] => Array.from({ length: 256 }, () => new BucketDigest());
 
-/** The users of one bucket as a read model should hold them. */
-export function usersOfBucket(db: Database, store: AuditedStore, bucket: number): Promise<AuditedUser[]> {
-  return db.run(
-    async (client) => {
-      const text = `SELECT ${USER_COLUMNS} FROM users WHERE get_byte(uuid_send(id), 15) = $1`;
-      const { rows } = await client.query<UserRow>({ name: "audit-bucket", text, values: [bucket] });
-      return rows.map((row) => ({ id: row.id, version: versionOf(row), digest: AUDITED[store](row) }));
-    },
-    { timeoutMs: 3000 },
-  );
+/** The users of one bucket as a read model should hold them, read in pieces along the index of the buckets. */
+export async function usersOfBucket(db: Database, store: AuditedStore, bucket: number): Promise<AuditedUser[]> {
+  const users: AuditedUser[] = [];
+  for (let after = "00000000-0000-0000-0000-000000000000"; ; ) {
+    const rows = await db.run(async (client) => {
+      const text = `SELECT ${USER_COLUMNS} FROM users WHERE get_byte(uuid_send(id), 15) = $1 AND id > $2 ORDER BY id LIMIT 1000`;
+      return (await client.query<UserRow>({ name: "audit-bucket", text, values: [bucket, after] })).rows;
+    });
+    users.push(...rows.map((row) => ({ id: row.id, version: versionOf(row), digest: AUDITED[store](row) })));
+    if (rows.length < 1000) return users;
+    after = rows.at(-1)!.id;
+  }
 }
 
 /** The database's clock. */
