@@ -9,7 +9,8 @@ import { createWorld, settle, type World } from "./world.ts";
 let world: World;
 let service: ServiceProcess;
 let beat: NodeJS.Timeout;
-const admin = { kind: "service", name: "user" } as const;
+const gateway = { kind: "service", name: "gateway" } as const;
+const user = { kind: "service", name: "user" } as const;
 
 beforeAll(async () => {
   world = await createWorld();
@@ -59,10 +60,10 @@ async function round(): Promise<{
   mended: number;
   users: { id: string; kind: string }[];
 }> {
-  const { body } = await service.call("POST", "/internal/audit", { as: admin });
+  const { body } = await service.call("POST", "/internal/audit", { as: gateway });
   return eventually(
     async () => {
-      const [found] = (await service.call("GET", "/internal/audit", { as: admin })).body.audits;
+      const [found] = (await service.call("GET", "/internal/audit", { as: gateway })).body.audits;
       return found?.startedAt > body.requested.analytics ? found : undefined;
     },
     { what: "a round of the audit" },
@@ -135,7 +136,7 @@ describe("the audit of the facts", () => {
     await settle(world, service);
     await eventually(
       async () =>
-        (await service.call("POST", "/internal/erasures", { as: admin, body: { userId: gone, version: 2 } })).body
+        (await service.call("POST", "/internal/erasures", { as: user, body: { userId: gone, version: 2 } })).body
           .state === "complete",
       { what: "the erasure" },
     );
@@ -178,7 +179,7 @@ describe("a stream that is lost", () => {
 });
 
 describe("a rebuild", () => {
-  const state = async () => (await service.call("GET", "/internal/rebuild", { as: admin })).body;
+  const state = async () => (await service.call("GET", "/internal/rebuild", { as: gateway })).body;
 
   test("rebuilt equals incremental: under writes, with an erasure and a SIGKILL in the middle, and one at a time", async () => {
     const gone = people[30] as string;
@@ -201,8 +202,8 @@ describe("a rebuild", () => {
       "SELECT toString(uuid) AS uuid FROM system.tables WHERE name = 'facts'",
     );
 
-    expect((await service.call("POST", "/internal/rebuild", { as: admin })).status).toBe(202);
-    expect((await service.call("POST", "/internal/rebuild", { as: admin })).status).toBe(409);
+    expect((await service.call("POST", "/internal/rebuild", { as: gateway })).status).toBe(202);
+    expect((await service.call("POST", "/internal/rebuild", { as: gateway })).status).toBe(409);
     await service.kill();
     service = await world.start({ AUDIT_INTERVAL_MS: "1000" });
     await world.publish([emit.userFact("erased", gone, 2, { time: new Date() })]);
@@ -236,7 +237,7 @@ describe("a rebuild", () => {
     await eventually(async () => (await sql("SELECT name FROM system.tables WHERE name = 'facts_next'")).length === 0);
     const incremental = await picture();
     // Once more without writes: the very same rows.
-    expect((await service.call("POST", "/internal/rebuild", { as: admin })).status).toBe(202);
+    expect((await service.call("POST", "/internal/rebuild", { as: gateway })).status).toBe(202);
     const { startedAt } = await state();
     await eventually(async () => {
       const now = await state();

@@ -16,7 +16,8 @@ beforeAll(async () => {
 afterAll(() => world?.dispose());
 
 const asService = { kind: "service", name: "gateway" } as const;
-const read = (path = "sessions") => service.call("GET", `/v1/analytics/${path}`);
+const operator = { kind: "operator" } as const;
+const read = (path = "sessions") => service.call("GET", `/v1/analytics/${path}`, { as: operator });
 const track = (name: string) => service.call("POST", "/v1/track", { body: { events: [{ name }] } });
 
 async function total(name: string): Promise<number> {
@@ -77,7 +78,7 @@ test("NATS frozen: tracking is 503, reads go on; a repeat after it counts once",
     expect(await service.ready()).toBe(true);
     const waiting = await service.call("GET", "/v1/analytics/sessions", { headers: { "consistency-token": position } });
     expect([waiting.status, waiting.headers.get("quartet-freshness")]).toEqual([200, "stale"]);
-    const erasure = { as: asService, body: { userId: uuidv7(), version: 1 } };
+    const erasure = { as: { kind: "service", name: "user" } as const, body: { userId: uuidv7(), version: 1 } };
     expect((await service.call("POST", "/internal/erasures", erasure)).body).toEqual({ state: "pending" });
     await eventually(async () => {
       const { body: status } = await service.call("GET", "/internal/status", { as: asService });

@@ -9,7 +9,8 @@ let world: World;
 let service: ServiceProcess;
 let beat: NodeJS.Timeout | undefined;
 let last: Promise<unknown> = Promise.resolve();
-const admin = { kind: "service", name: "user" } as const;
+const gateway = { kind: "service", name: "gateway" } as const;
+const user = { kind: "service", name: "user" } as const;
 
 beforeAll(async () => {
   world = await createWorld();
@@ -53,10 +54,10 @@ async function round(): Promise<{
   mended: number;
   users: { id: string; kind: string }[];
 }> {
-  const { body } = await service.call("POST", "/internal/audit", { as: admin });
+  const { body } = await service.call("POST", "/internal/audit", { as: gateway });
   return eventually(
     async () => {
-      const [found] = (await service.call("GET", "/internal/audit", { as: admin })).body.audits;
+      const [found] = (await service.call("GET", "/internal/audit", { as: gateway })).body.audits;
       return found?.startedAt > body.requested.analytics ? found : undefined;
     },
     { what: "a round of the audit" },
@@ -115,7 +116,7 @@ describe("a stream that has lost its end", () => {
     // What its outbox has, the relay sends again, from wherever it was.
     await world.publish(sent.slice(n / 2).toReversed(), { again: true });
     await settle(world, service);
-    const erasure = { as: admin, body: { userId: gone, version: 2 } };
+    const erasure = { as: user, body: { userId: gone, version: 2 } };
     await eventually(
       async () => (await service.call("POST", "/internal/erasures", erasure)).body.state === "complete",
       { what: "the erasure" },
