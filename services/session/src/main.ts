@@ -42,7 +42,7 @@ await runProcess({
     const front = connectRedis(config.REDIS_URL, 950, complain);
     const reads = createDependency("redis-reads", { timeoutMs: 1000, isFault: isRedisFault });
     const reader = connectRedis(config.REDIS_URL, 950, complain);
-    const audits = createDependency("redis-audit", { timeoutMs: 30_000, isFault: isRedisFault });
+    const audits = createDependency("redis-audit", { timeoutMs: 60_000, isFault: isRedisFault });
     const auditor = connectRedis(config.REDIS_URL, 10_000, complain);
     const limits = {
       ttlMs: config.SESSION_TTL_SECONDS * 1000,
