@@ -341,3 +341,24 @@ describe("what cannot be applied", () => {
     });
   });
 });
+
+describe("a log that is nearly full", () => {
+  test("refuses tracked events and says why; what stands in an outbox still gets in", async () => {
+    const jsm = await (await world.nc()).jetstreamManager();
+    const { config, state } = await jsm.streams.info("FACTS");
+    await jsm.streams.update("FACTS", { ...config, max_bytes: Math.ceil(state.bytes / 0.91) + 4096 });
+    const user = uuidv7();
+    try {
+      const refused = await eventually(async () => {
+        const answer = await track([{ name: "a", properties: { fill: "x".repeat(500) } }]);
+        return answer.status === 503 ? answer : undefined;
+      });
+      expect(refused.body.type).toBe("urn:quartet:problem:log-full");
+      expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(0);
+      await world.publish([emit.userFact("created", user, 1, { time: new Date() })]);
+    } finally {
+      await jsm.streams.update("FACTS", { ...config, max_bytes: -1 });
+    }
+    await eventually(async () => (await track([{ name: "a" }])).status === 202, { what: "room again" });
+  });
+});
