@@ -405,6 +405,12 @@ export const catalogue = {
     in: ["user", "analytics"],
     absent: "until the first audit",
   },
+  quartet_audit_unfinished: {
+    type: "gauge",
+    help: "1 if the last round of the audit could not compare everything: too much differs, or it takes too long; the log says what",
+    labels: { store: "`analytics`" },
+    in: ["analytics"],
+  },
   quartet_audit_mended_total: {
     type: "counter",
     help: "Users emitted again because of drift; of Analytics, facts put right",

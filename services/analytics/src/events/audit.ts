@@ -11,19 +11,32 @@ import {
   type HeldRow,
   lastHeld,
   RANGE,
-  type RangeSummary,
   rangeOf,
   readLedger,
   removeRows,
+  sealedStreams,
   summarise,
+  TooMuchAtOnce,
+  WINDOW,
+  windowsOf,
   writeEntries,
 } from "../store/ledger.ts";
 import { asOf, readWatermarks } from "../store/watermarks.ts";
 import { checkRanges, type Difference, type ReadMessages } from "./ledger-check.ts";
 import { createMarks, messageTime } from "./marks.ts";
 
-/** Ranges that are looked at in one go. */
+/** Ranges that are looked at in one go, and bytes of messages that they may have together. */
 const AT_ONCE = 8;
+const BYTES_AT_ONCE = 8 * 1024 * 1024;
+/** Windows of one round. A hundred million facts have a hundred; rows that claim to come from anywhere may have any number. */
+const MOST_WINDOWS = 2000;
+/** So many runs of ranges that differ are looked at row by row in one round, and so many people named. */
+const MOST_RUNS = 64;
+const MOST_USERS = 1000;
+/** A round ends here; what is left is for the next. */
+const ROUND_MS = 120_000;
+/** At most this share of the time is spent on rounds that nobody asked for. */
+const SHARE = 0.1;
 const CONFIRM_MS = 10_000;
 /** After a large import there is much to seal at once: others have to work too. */
 const BREATH_MS = 20;
@@ -44,8 +57,14 @@ interface View {
   /** Everything up to here is in the store. */
   floor: number;
   streams: string[];
-  ledger: RangeSummary[];
+  /** Up to where each stream is sealed, as the ledger says. */
+  ledger: Map<string, number>;
   sealed: number;
+}
+
+/** A round that came to no end: why, and of how much. */
+export class AuditUnfinished extends Error {
+  override name = "AuditUnfinished";
 }
 
 /**
@@ -53,11 +72,7 @@ interface View {
  * the hashes that the ledger kept. A difference is drift only if it is still there after a later as-of; then missing and altered rows are inserted
  * again from their message, invented ones are deleted, and what nobody can restore is told once.
  */
-export function createFactAudit(
-  clickhouse: ClickHouse,
-  broker: Broker,
-  { logger, onFinding }: { logger: Logger; onFinding?: (finding: AuditFinding) => void },
-): FactAudit {
+export function createFactAudit(clickhouse: ClickHouse, broker: Broker, { logger }: { logger: Logger }): FactAudit {
   const { stream: name, durable } = CONSUMERS.analytics;
   let last: AuditFinding | undefined;
   let clean = "";
@@ -73,6 +88,11 @@ export function createFactAudit(
     return messageTime(jsm, name, seq);
   });
   let running: Promise<unknown> = Promise.resolve();
+  /** Where an unfinished round stopped. */
+  let next = "";
+  let asked: Promise<AuditFinding> | undefined;
+  const unfinished = metrics.gauge("quartet_audit_unfinished");
+  unfinished.set({ store: "analytics" }, 0);
 
   const read: ReadMessages = (from, to) =>
     readStream(broker.require(), name, "facts.>", { from, to }, inboxPrefix("analytics"));
@@ -88,8 +108,8 @@ export function createFactAudit(
     const { created, state } = await streamNow();
     const consumer = await inspectConsumer(nc, name, durable);
     const stream = String(created);
-    const ledger = await readLedger(clickhouse);
-    const known = [...new Set(ledger.map((entry) => entry.stream))].filter((one) => one !== BEFORE && one !== stream);
+    const ledger = await sealedStreams(clickhouse);
+    const known = [...ledger.keys()].filter((one) => one !== BEFORE && one !== stream);
     const streams = [...known, stream].sort((a, b) => Date.parse(a) - Date.parse(b));
     const written = sealedIn(ledger, stream);
     if (seen.stream !== stream) {
@@ -126,7 +146,7 @@ export function createFactAudit(
     const known = sealedIn(view.ledger, stream);
     const adopt = (row: HeldRow): boolean => {
       // The first look at a store takes over what it finds.
-      if (view.ledger.length === 0) return !current || row.seq <= upto;
+      if (view.ledger.size === 0) return !current || row.seq <= upto;
       if (stream === BEFORE) return false;
       // A stream that was made anew, or has lost its end, took with it what was not yet sealed; so did age.
       if (!current) return row.seq > known;
@@ -182,20 +202,27 @@ export function createFactAudit(
   };
 
   const seal = async (view: View, upto: number, finding: AuditFinding): Promise<void> => {
-    if (view.ledger.length === 0 || view.sealed < upto) {
+    if (view.ledger.size === 0 || view.sealed < upto) {
       const first = rangeOf(view.sealed + 1);
       const final = rangeOf(upto);
-      const busy = new Set<number>();
-      for await (const message of read(view.sealed + 1, upto)) busy.add(rangeOf(message.seq));
+      /** Bytes of the messages of each range that has any. */
+      const busy = new Map<number, number>();
+      const add = (range: number, bytes = 0) => busy.set(range, (busy.get(range) ?? 0) + bytes);
+      for await (const message of read(view.sealed + 1, upto)) add(rangeOf(message.seq), message.data.length);
       // So that the ledger of this stream is not empty, and is not taken for a first look again.
-      if (view.ledger.length === 0) {
-        for (const summary of await summarise(clickhouse, view.streams, { after: upto, upTo: view.last })) {
-          if (summary.stream === view.stream) busy.add(summary.range);
-          else await settle(view, summary.stream, summary.range, summary.range, 0, finding);
+      if (view.ledger.size === 0) {
+        for (const window of await windowsOf(clickhouse, view.streams, MOST_WINDOWS)) {
+          for (const { stream, range } of await summarise(clickhouse, view.streams, window, {
+            after: upto,
+            upTo: view.last,
+          })) {
+            if (stream === view.stream) add(range);
+            else await settle(view, stream, range, range, 0, finding);
+          }
         }
-        busy.add(Math.max(0, final));
-      } else for (let from = first; from < rangeOf(view.first); from++) busy.add(from);
-      for (const [from, to] of runs([...busy].filter((range) => range <= final))) {
+        add(Math.max(0, final));
+      } else for (let from = first; from < rangeOf(view.first); from++) add(from);
+      for (const [from, to] of runs(new Map([...busy].filter(([range]) => range <= final)))) {
         await settle(view, view.stream, from, to, upto, finding);
         await sleep(BREATH_MS);
       }
@@ -214,35 +241,62 @@ export function createFactAudit(
     }
     finding.compared = 0;
     const now = await look();
-    const sealed = now.sealed;
-    const held = await summarise(clickhouse, now.streams, { after: sealed, upTo: now.last });
-    const known = new Map(now.ledger.map((entry) => [`${entry.stream}:${entry.range}`, entry]));
-    const wrong = new Map<string, number[]>();
+    const until = performance.now() + ROUND_MS;
+    const windows = await windowsOf(clickhouse, now.streams, MOST_WINDOWS + 1);
+    // Where the last round had to stop this one begins.
+    const at = windows.findIndex(({ stream, window }) => `${stream}:${window}` === next);
+    next = "";
+    let differing = 0;
+    let looked = 0;
+    for (const place of [...windows.slice(Math.max(at, 0)), ...windows.slice(0, Math.max(at, 0))]) {
+      const wrong = await wrongIn(now, place, finding);
+      for (const [from, to] of runs(wrong)) {
+        const late = performance.now() > until;
+        if (late || looked === MOST_RUNS) {
+          next = `${place.stream}:${place.window}`;
+          const why = late ? "it takes too long" : "too many ranges differ";
+          throw new AuditUnfinished(`${why}; stopped in window ${place.window}, the next round goes on there`);
+        }
+        looked++;
+        const { compared } = finding;
+        await settle(now, place.stream, from, to, now.sealed, finding);
+        // They have been counted with their window.
+        finding.compared = compared;
+      }
+      differing += wrong.size;
+      if (performance.now() > until) {
+        next = `${place.stream}:${place.window}`;
+        throw new AuditUnfinished(`it takes too long; stopped in window ${place.window}, the next round goes on there`);
+      }
+    }
+    if (windows.length > MOST_WINDOWS) {
+      throw new AuditUnfinished(`rows of more than ${MOST_WINDOWS * WINDOW} ranges: somebody put them there by hand`);
+    }
+    clean = differing === 0 && finding.drift === 0 ? print : "";
+  };
+
+  /** The ranges of a window in which table and ledger differ. */
+  const wrongIn = async (
+    view: View,
+    place: { stream: string; window: number },
+    finding: AuditFinding,
+  ): Promise<Map<number, number>> => {
+    const held = await summarise(clickhouse, view.streams, place, { after: view.sealed, upTo: view.last });
+    const entries = await readLedger(clickhouse, place.stream, place.window);
+    const known = new Map(entries.map((entry) => [entry.range, entry]));
+    const wrong = new Map<number, number>();
     for (const row of held) {
       finding.compared += row.n;
-      const key = `${row.stream}:${row.range}`;
-      const entry = known.get(key);
-      known.delete(key);
-      if (entry && entry.n === row.n && entry.x1 === row.x1 && entry.x2 === row.x2) continue;
-      wrong.set(row.stream, [...(wrong.get(row.stream) ?? []), row.range]);
+      const entry = known.get(row.range);
+      known.delete(row.range);
+      if (!(entry && entry.n === row.n && entry.x1 === row.x1 && entry.x2 === row.x2)) wrong.set(row.range, 0);
     }
-    for (const entry of known.values()) {
-      if (entry.n > 0) wrong.set(entry.stream, [...(wrong.get(entry.stream) ?? []), entry.range]);
-    }
-    for (const [stream, ranges] of wrong) {
-      const others: AuditFinding = { ...finding, compared: 0, drift: 0, mended: 0, users: [] };
-      for (const [from, to] of runs(ranges)) {
-        await settle(now, stream, from, to, sealed, others);
-      }
-      finding.drift += others.drift;
-      finding.mended += others.mended;
-      finding.users.push(...others.users);
-    }
-    clean = wrong.size === 0 && finding.drift === 0 ? print : "";
+    for (const { range, n } of known.values()) if (n > 0) wrong.set(range, 0);
+    return wrong;
   };
 
   /** One after the other. */
-  const next = <T>(work: () => Promise<T>): Promise<T> => {
+  const afterOthers = <T>(work: () => Promise<T>): Promise<T> => {
     const mine = running.catch(() => {}).then(work);
     running = mine;
     mine.catch(() => {});
@@ -252,11 +306,11 @@ export function createFactAudit(
   let queued: Promise<number> | undefined;
   /** Everybody who asks before it begins shares it: hundreds of erasures that ask again and again must not each have a turn. */
   const sealAll = (): Promise<number> => {
-    queued ??= next(async () => {
+    queued ??= afterOthers(async () => {
       queued = undefined;
       const view = await look();
       const finding = { compared: 0, drift: 0, mended: 0, users: [], startedAt: "", checkedAt: "" };
-      if (view.sealed < view.floor || view.ledger.length === 0) await seal(view, view.floor, finding);
+      if (view.sealed < view.floor || view.ledger.size === 0) await seal(view, view.floor, finding);
       return view.floor;
     });
     return queued;
@@ -264,8 +318,10 @@ export function createFactAudit(
 
   return {
     last: () => last,
-    round: () =>
-      next(async () => {
+    round() {
+      // However many ask while one runs, one more is enough.
+      asked ??= afterOthers(async () => {
+        asked = undefined;
         const finding: AuditFinding = {
           compared: 0,
           drift: 0,
@@ -274,14 +330,24 @@ export function createFactAudit(
           startedAt: new Date().toISOString(),
           checkedAt: "",
         };
-        await compare(finding);
+        try {
+          await compare(finding);
+          unfinished.set({ store: "analytics" }, 0);
+        } catch (error) {
+          // A store that is away is told elsewhere.
+          if (error instanceof AuditUnfinished || error instanceof TooMuchAtOnce) {
+            unfinished.set({ store: "analytics" }, 1);
+          }
+          throw error;
+        }
         finding.checkedAt = new Date().toISOString();
         last = finding;
         await saveFinding(clickhouse, finding);
         countAudit(metrics, "analytics", finding);
-        onFinding?.(finding);
         return finding;
-      }),
+      });
+      return asked;
+    },
     async sealUpto(seq) {
       if ((await sealAll()) < seq) throw new Error("the projector is not there yet");
     },
@@ -296,10 +362,13 @@ export async function runFactAudit(
 ): Promise<void> {
   const watch = watchTask("audit", { logger });
   let told = "";
+  let pause = everyMs;
   while (!signal.aborted) {
     try {
       const at = await recent();
+      const began = performance.now();
       if (!at || Date.now() - at.getTime() >= everyMs / 2) await audit.round();
+      pause = Math.max(everyMs, (performance.now() - began) * (1 / SHARE - 1));
       told = "";
       watch.ok();
     } catch (error) {
@@ -309,12 +378,12 @@ export async function runFactAudit(
       if (reason !== told) logger.warn({ reason }, "the audit of the facts has to wait");
       told = reason;
     }
-    await sleep(everyMs, undefined, { signal }).catch(() => {});
+    await sleep(pause, undefined, { signal }).catch(() => {});
   }
 }
 
-function sealedIn(ledger: RangeSummary[], stream: string): number {
-  return ledger.reduce((most, entry) => (entry.stream === stream ? Math.max(most, entry.upto) : most), 0);
+function sealedIn(ledger: Map<string, number>, stream: string): number {
+  return ledger.get(stream) ?? 0;
 }
 
 /** Sequences that have left the stream and were never sealed end here. */
@@ -322,13 +391,18 @@ function unsealedGone(view: View): number {
   return view.sealed < view.first - 1 ? view.first - 1 : 0;
 }
 
-/** Neighbouring ranges together, at most AT_ONCE. */
-function runs(ranges: number[]): [from: number, to: number][] {
+/** Neighbouring ranges together, at most AT_ONCE of them and as much as the memory is meant for. The map says how many bytes each has. */
+function runs(ranges: Map<number, number>): [from: number, to: number][] {
   const found: [number, number][] = [];
-  for (const range of [...new Set(ranges)].sort((a, b) => a - b)) {
+  let bytes = 0;
+  for (const [range, size] of [...ranges].sort(([a], [b]) => a - b)) {
     const run = found.at(-1);
-    if (run && range === run[1] + 1 && range - run[0] < AT_ONCE) run[1] = range;
-    else found.push([range, range]);
+    bytes += size;
+    if (run && range === run[1] + 1 && range - run[0] < AT_ONCE && bytes <= BYTES_AT_ONCE) run[1] = range;
+    else {
+      found.push([range, range]);
+      bytes = size;
+    }
   }
   return found;
 }
@@ -342,7 +416,9 @@ function countKinds(drift: Difference[]): Record<string, number> {
 function note(finding: AuditFinding, drift: Difference[]): void {
   finding.drift += drift.length;
   finding.mended += drift.filter((d) => d.insert || d.remove).length;
-  for (const { kind, userId } of drift) finding.users.push({ id: userId, kind });
+  for (const { kind, userId } of drift) {
+    if (finding.users.length < MOST_USERS) finding.users.push({ id: userId, kind });
+  }
 }
 
 async function mend(clickhouse: ClickHouse, drift: Difference[]): Promise<void> {

@@ -243,7 +243,11 @@ export function createClickHouse(options: ClickHouseOptions): ClickHouse {
     }),
     query: (sql, params = {}, o = {}) => forRequest(o, (signal) => select(requests, sql, params, o, signal)),
     command: (sql, params = {}, o = {}) => forRequest(o, (signal) => run(requests, sql, params, o, signal)),
-    read: (sql, params = {}, o = {}) => forIngest(o, (signal) => select(ingest, sql, params, o, signal)),
+    read(sql, params = {}, o = {}) {
+      // What overran ends in the engine as well.
+      const settings = { ...o.settings, max_execution_time: (o.timeoutMs ?? INGEST_TIMEOUT_MS) / 1000 };
+      return forIngest(o, (signal) => select(ingest, sql, params, { ...o, settings }, signal));
+    },
     execute: (sql, params = {}, o = {}) => forIngest(o, (signal) => run(ingest, sql, params, o, signal)),
     insert: (table, columns, rows) =>
       forIngest({}, async (signal) => {

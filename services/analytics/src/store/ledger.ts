@@ -98,10 +98,29 @@ function boundsOf(streams: string[]): string[] {
 
 type Raw = Record<string, string | number>;
 
-/** Everything the ledger has, without the rows' hashes. Throws StoreUnavailable. */
-export async function readLedger(clickhouse: ClickHouse): Promise<RangeSummary[]> {
+/** How many ranges are looked at together: some kilobytes here, a million rows at most that are hashed at once there. */
+export const WINDOW = 256;
+/** Rows that are taken into memory at once. A run of ranges has less, but for rows that somebody put there by hand. */
+const MOST_ROWS = 40_000;
+const LONG = { timeoutMs: 60_000, background: true } as const;
+
+/** There is more than one look can hold in memory. */
+export class TooMuchAtOnce extends Error {
+  override name = "TooMuchAtOnce";
+}
+
+/** The streams that the ledger knows, and up to where each is sealed. Throws StoreUnavailable. */
+export async function sealedStreams(clickhouse: ClickHouse): Promise<Map<string, number>> {
+  const rows = await clickhouse.read<Raw>("SELECT stream, max(upto) AS upto FROM ledger GROUP BY stream LIMIT 1000");
+  return new Map(rows.map((r) => [String(r.stream), Number(r.upto)]));
+}
+
+/** What the ledger has of a window of one stream, without the rows' hashes. Throws StoreUnavailable. */
+export async function readLedger(clickhouse: ClickHouse, stream: string, window: number): Promise<RangeSummary[]> {
   const rows = await clickhouse.read<Raw>(
-    "SELECT stream, range, upto, n, toString(x1) AS x1, toString(x2) AS x2 FROM ledger FINAL",
+    `SELECT stream, range, upto, n, toString(x1) AS x1, toString(x2) AS x2 FROM ledger FINAL
+      WHERE stream = {stream:String} AND range >= {from:UInt64} AND range < {to:UInt64}`,
+    { stream, from: window * WINDOW, to: (window + 1) * WINDOW },
   );
   return rows.map((r) => ({
     stream: String(r.stream),
@@ -150,19 +169,46 @@ export async function writeEntries(
   );
 }
 
-/** What `facts` holds, range by range; rows of the last stream within (after, upTo] are left out: they are not sealed yet. */
+/** The windows in which the ledger or `facts` has anything, at most `limit` of them. */
+export async function windowsOf(
+  clickhouse: ClickHouse,
+  streams: string[],
+  limit: number,
+): Promise<{ stream: string; window: number }[]> {
+  const rows = await clickhouse.read<Raw>(
+    `SELECT DISTINCT stream_no, window FROM (
+       SELECT stream_no, intDiv(range, ${WINDOW}) AS window FROM (SELECT ${PLACE} FROM facts) GROUP BY stream_no, window
+       UNION ALL
+       SELECT indexOf({streams:Array(String)}, stream) AS stream_no, intDiv(range, ${WINDOW}) AS window FROM ledger
+        WHERE n > 0 GROUP BY stream_no, window)
+      ORDER BY stream_no, window LIMIT {limit:UInt64}`,
+    { bounds: boundsOf(streams), streams, limit },
+    LONG,
+  );
+  return rows.map((r) => ({ stream: streams[Number(r.stream_no) - 1] ?? BEFORE, window: Number(r.window) }));
+}
+
+/** What `facts` holds in a window of one stream, range by range; rows of the last stream within (after, upTo] are left out: they are not sealed yet. */
 export async function summarise(
   clickhouse: ClickHouse,
   streams: string[],
+  { stream, window }: { stream: string; window: number },
   unsealed: { after: number; upTo: number },
 ): Promise<Omit<RangeSummary, "upto">[]> {
   const rows = await clickhouse.read<Raw>(
     `SELECT stream_no, range, count() AS n, toString(groupBitXor(h1)) AS x1, toString(groupBitXor(h2)) AS x2 FROM (
        SELECT ${PLACE}, ${SEQ} AS seq, ${H1} AS h1, ${H2} AS h2 FROM facts FINAL)
-      WHERE NOT (stream_no = {last:UInt64} AND seq > {after:UInt64} AND seq <= {upTo:UInt64})
+      WHERE stream_no = {no:UInt64} AND range >= {from:UInt64} AND range < {to:UInt64} AND NOT (stream_no = {last:UInt64} AND seq > {after:UInt64} AND seq <= {upTo:UInt64})
       GROUP BY stream_no, range`,
-    { bounds: boundsOf(streams), last: streams.length, ...unsealed },
-    { timeoutMs: 60_000 },
+    {
+      bounds: boundsOf(streams),
+      no: streams.indexOf(stream) + 1,
+      from: window * WINDOW,
+      to: (window + 1) * WINDOW,
+      last: streams.length,
+      ...unsealed,
+    },
+    LONG,
   );
   return rows.map((r) => ({
     stream: streams[Number(r.stream_no) - 1] ?? BEFORE,
@@ -178,7 +224,7 @@ export async function lastHeld(clickhouse: ClickHouse, streams: string[]): Promi
   const [row] = await clickhouse.read<{ seq: string }>(
     `SELECT toString(max(seq)) AS seq FROM (SELECT ${PLACE}, ${SEQ} AS seq FROM facts) WHERE stream_no = {last:UInt64}`,
     { bounds: boundsOf(streams), last: streams.length },
-    { timeoutMs: 60_000 },
+    LONG,
   );
   return Number(row?.seq ?? 0);
 }
@@ -198,7 +244,7 @@ function toHeld(r: Raw): HeldRow {
   };
 }
 
-/** The rows of some ranges of one stream. */
+/** The rows of some ranges of one stream. Throws TooMuchAtOnce. */
 export async function readRows(
   clickhouse: ClickHouse,
   streams: string[],
@@ -207,10 +253,12 @@ export async function readRows(
   to: number,
 ): Promise<HeldRow[]> {
   const rows = await clickhouse.read<Raw>(
-    `SELECT ${PLACE}, ${HELD} FROM facts FINAL WHERE stream_no = {no:UInt64} AND range BETWEEN {from:UInt64} AND {to:UInt64}`,
+    `SELECT ${PLACE}, ${HELD} FROM facts FINAL WHERE stream_no = {no:UInt64} AND range BETWEEN {from:UInt64} AND {to:UInt64}
+      LIMIT ${MOST_ROWS + 1}`,
     { bounds: boundsOf(streams), no: streams.indexOf(stream) + 1, from, to },
-    { timeoutMs: 60_000, personal: true },
+    { ...LONG, personal: true },
   );
+  if (rows.length > MOST_ROWS) throw new TooMuchAtOnce(`more than ${MOST_ROWS} rows in the ranges ${from} to ${to}`);
   return rows.map(toHeld);
 }
 
@@ -225,7 +273,7 @@ export async function readRowsOf(
     const rows = await clickhouse.read<Raw>(
       `SELECT ${PLACE}, ${HELD} FROM facts FINAL WHERE id IN (SELECT toUInt128(arrayJoin({keys:Array(String)})))`,
       { bounds: boundsOf(streams), keys: keys.slice(i, i + 2000) },
-      { timeoutMs: 60_000, personal: true },
+      { ...LONG, personal: true },
     );
     for (const r of rows) {
       const row = { ...toHeld(r), stream: streams[Number(r.stream_no) - 1] ?? BEFORE };
