@@ -10,7 +10,11 @@ describe("analytics", () => {
   it("counts a tracked id once: the first accepted wins", async () => {
     const event = name();
     const track = (occurredAt: string) =>
-      client.post("/v1/track", { events: [{ id: `${event}-1`, name: event, occurredAt }] });
+      client.post(
+        "/v1/track",
+        { events: [{ id: `${event}-1`, name: event, occurredAt }] },
+        { token: client.operatorToken },
+      );
     const a = await track("2025-03-01T10:00:00Z");
     expect(a.status).toBe(202);
     expect(a.body).toEqual({ accepted: 1 });
@@ -27,6 +31,18 @@ describe("analytics", () => {
       ],
       total: 1,
     });
+  });
+
+  it("an id of nobody counts once with what it says: a stranger swallows nothing", async () => {
+    const event = name();
+    const track = (properties: object) =>
+      client.post("/v1/track", {
+        events: [{ id: "order-1", name: event, occurredAt: "2025-03-01T10:00:00Z", properties }],
+      });
+    const said = [await track({ total: 1 }), await track({ total: 2 }), await track({ total: 1 })];
+    expect(said.map(({ status }) => status)).toEqual([202, 202, 202]);
+    const { body } = await ask("events", { name: event, from: "2025-03-01", to: "2025-03-02" }, said[2]!.token);
+    expect(body.total).toBe(2);
   });
 
   it("sees its own tracked events with the token, a thousand at a time", async () => {
@@ -92,7 +108,9 @@ describe("analytics", () => {
       { name: s1, users: 2 },
       { name: s2, users: 1 },
     ]);
-    const top = await ask("top", { name: s1, property: "plan", ...range });
+    const what = new URLSearchParams({ name: s1, property: "plan", ...range });
+    const top = await client.get(`/v1/analytics/top?${what}`, { token: client.operatorToken });
+    expect((await client.get(`/v1/analytics/top?${what}`)).status).toBe(401);
     expect(top.body.values).toEqual([
       { value: "pro", count: 2 },
       { value: "free", count: 1 },
