@@ -220,9 +220,11 @@ export const catalogue = {
   quartet_outbox_slot_waits_seconds: {
     type: "gauge",
     help: "For how long a new replication slot has been waiting for a transaction to end, and whose it is. The table is relayed meanwhile",
-    labels: { pid: "of the backend; 0: a prepared transaction", application: "its `application_name`" },
+    labels: {
+      pid: "of the backend; 0: a prepared transaction; `none`: no slot waits",
+      application: "its `application_name`, or `none`",
+    },
     in: ["user"],
-    absent: "while no slot is being made",
   },
   quartet_outbox_unacked: {
     type: "gauge",

@@ -77,7 +77,8 @@ export function observeRelay(
       gauge.reset();
       const waits = relay.status().slotWaitsFor;
       const { pid = "unknown", application = "unknown", waitedSeconds = 0 } = waits ?? {};
-      if (waits) gauge.set({ pid: String(pid), application }, waitedSeconds);
+      // A figure that is only there in trouble cannot be told from one that is not measured.
+      gauge.set(waits ? { pid: String(pid), application } : { pid: "none", application: "none" }, waitedSeconds);
     });
   }
   const lag = (unit: "Seconds" | "Bytes" | "Entries") =>
