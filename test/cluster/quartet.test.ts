@@ -321,7 +321,7 @@ describe("the default profile, where the light one was", () => {
     const secrets = (await get(["secrets", "-l", "app.kubernetes.io/part-of=quartet"])).items
       .map((s: Obj) => s.metadata.name)
       .sort();
-    expect([claims.length, secrets.length]).toEqual([7, 7]);
+    expect([claims.length, secrets.length]).toEqual([7, 11]);
     await helm(["uninstall", "quartet", "--wait", "--timeout", "5m"], { timeoutMs: 320_000 });
     await eventually(
       "the pods to end",
@@ -338,7 +338,9 @@ describe("the default profile, where the light one was", () => {
         .sort();
     expect(names("PersistentVolumeClaim")).toEqual(claims);
     expect(names("Secret")).toEqual(secrets);
-    expect(items.filter((o: Obj) => !["PersistentVolumeClaim", "Secret"].includes(o.kind))).toEqual([]);
+    // The public keys stay with the private ones that the same Job made.
+    expect(names("ConfigMap")).toEqual(["quartet-identity"]);
+    expect(items.filter((o: Obj) => !["PersistentVolumeClaim", "Secret", "ConfigMap"].includes(o.kind))).toEqual([]);
   }, 420_000);
 
   test("an install under the same name finds everything again", async () => {

@@ -23,6 +23,6 @@ On its own it knows its own key alone: give every chart of one system the same i
 restart those that were there before the last one came.
 {{- end }}
 
-`helm uninstall` leaves, on purpose: the Secrets made by this chart and every PersistentVolumeClaim (and the finished pods of `helm test`). To remove the data too:
-  kubectl -n {{ .Release.Namespace }} delete secret,pvc -l app.kubernetes.io/name={{ .Chart.Name }},app.kubernetes.io/instance={{ .Release.Name }}
+`helm uninstall` leaves, on purpose: the Secrets made by this chart, the ConfigMap of the public keys, and every PersistentVolumeClaim (and the finished pods of `helm test`). To remove the data too:
+  kubectl -n {{ .Release.Namespace }} delete secret,configmap,pvc -l app.kubernetes.io/name={{ .Chart.Name }},app.kubernetes.io/instance={{ .Release.Name }}
 {{- end -}}
