@@ -27,10 +27,10 @@ CREATE TABLE IF NOT EXISTS outbox (
  * For the relay, where it reads from the table, and for the retention, which asks for the newest transaction of a day. `ONLY`: an outbox that
  * has rows already gets the index by and by (`ensurePartitions`), because building it would hold its writers up.
  */
-export const CREATE_OUTBOX_TXID_INDEX = "CREATE INDEX IF NOT EXISTS outbox_txid ON ONLY outbox (txid)";
+export const CREATE_OUTBOX_TXID_INDEX = indexOnce("outbox_txid", "ON ONLY outbox (txid)");
 
 /** For erasure. Partitions inherit it. */
-export const CREATE_OUTBOX_KEY_INDEX = "CREATE INDEX IF NOT EXISTS outbox_key ON outbox (key)";
+export const CREATE_OUTBOX_KEY_INDEX = indexOnce("outbox_key", "ON outbox (key)");
 
 /** A write never fails for want of a partition: what has none goes here, and is relayed all the same. */
 export const CREATE_OUTBOX_DEFAULT_PARTITION = "CREATE TABLE IF NOT EXISTS outbox_default PARTITION OF outbox DEFAULT";
@@ -71,6 +71,14 @@ CREATE TABLE IF NOT EXISTS outbox_relay (
   resend_from   xid8,
   dropped_until xid8
 )`;
+
+/**
+ * `CREATE INDEX IF NOT EXISTS` takes the lock that holds every writer up before it looks whether there is anything to do, and keeps it to the end of the
+ * migration: each start of a process would be felt by those who write.
+ */
+function indexOnce(name: string, on: string): string {
+  return `DO $index$ BEGIN IF to_regclass('${name}') IS NULL THEN CREATE INDEX ${name} ${on}; END IF; END $index$`;
+}
 
 /**
  * Inserts only (the deletes of an erasure and of the retention are nobody's business), under the name of the parent table, and
