@@ -27,10 +27,8 @@ export async function createGateway(
 ): Promise<{ app: Express; endStreams: () => void; close: () => Promise<void> }> {
   const peers = createPeers(config, keyring);
   const guard = consoleGuard(config);
-  const authenticate = oncePerRequest(
-    withConsole(authenticator(peers.introspection, config.QUARTET_OPERATOR_TOKEN), guard),
-  );
   const byToken = operatorCheck(config.QUARTET_OPERATOR_TOKEN);
+  const authenticate = oncePerRequest(withConsole(authenticator(peers.introspection, byToken), guard));
   const isOperator = (req: Request) => byToken(req) || (guard?.holds(req) ?? false);
   const context: GatewayContext = {
     peers,

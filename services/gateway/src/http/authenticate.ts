@@ -21,8 +21,7 @@ const introspectionMs = 700;
  * The operator's token is compared here, in constant time; every other bearer token is asked about at Session, each time: nothing is
  * cached, so a revoked token is refused from the moment its revocation is committed.
  */
-export function authenticator(session: Peer, operatorToken: string): Authenticate {
-  const isOperator = operatorCheck(operatorToken);
+export function authenticator(session: Peer, isOperator: (req: Request) => boolean): Authenticate {
   return async (req) => {
     if (req.headers.authorization === undefined) return undefined;
     const token = bearerOf(req);
@@ -41,12 +40,18 @@ export function authenticator(session: Peer, operatorToken: string): Authenticat
   };
 }
 
-/** Whether a request carries the operator's token; nobody is asked for it. */
+/** Whether a request carries the operator's token; nobody is asked for it, and it is compared once however many want to know. */
 export function operatorCheck(operatorToken: string): (req: Request) => boolean {
   const operator = digest(operatorToken);
+  const known = new WeakMap<Request, boolean>();
   return (req) => {
-    const token = bearerOf(req);
-    return token !== undefined && timingSafeEqual(digest(token), operator);
+    let answer = known.get(req);
+    if (answer === undefined) {
+      const token = bearerOf(req);
+      answer = token !== undefined && timingSafeEqual(digest(token), operator);
+      known.set(req, answer);
+    }
+    return answer;
   };
 }
 
