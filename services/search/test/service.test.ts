@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, describe } from "vitest";
-import type { ServiceProcess } from "./process.ts";
 import { faults } from "./suites/faults.ts";
 import { freshness } from "./suites/freshness.ts";
 import { internal } from "./suites/internal.ts";
@@ -8,13 +7,7 @@ import { projection } from "./suites/projection.ts";
 import { rebuild } from "./suites/rebuild.ts";
 import { relevance } from "./suites/relevance.ts";
 import { scripts } from "./suites/scripts.ts";
-import { createWorld, type World } from "./world.ts";
-
-/** One Elasticsearch takes twenty seconds to start: all suites share it. */
-export interface Shared {
-  world: World;
-  service: ServiceProcess;
-}
+import { createWorld, type Shared } from "./world.ts";
 
 const shared = {} as Shared;
 

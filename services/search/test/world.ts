@@ -119,4 +119,10 @@ export async function createWorld() {
     },
   };
 }
+/** One Elasticsearch takes twenty seconds to start: the suites of service.test.ts share it. */
+export interface Shared {
+  world: World;
+  service: ServiceProcess;
+}
+
 export type World = Awaited<ReturnType<typeof createWorld>>;

@@ -1,7 +1,6 @@
 import { expect, it } from "vitest";
 import { eventually } from "../process.ts";
-import type { Shared } from "../service.test.ts";
-import { change, person, seen } from "../world.ts";
+import { change, person, type Shared, seen } from "../world.ts";
 
 const READS = ["/v1/search", "/v1/search?q=maria", "/v1/search/suggest?q=ma"];
 

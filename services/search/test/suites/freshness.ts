@@ -1,8 +1,7 @@
 import { encodeToken, uuidv7 } from "@quartet/contracts";
 import { expect, it } from "vitest";
 import { eventually } from "../process.ts";
-import type { Shared } from "../service.test.ts";
-import { after, change, person } from "../world.ts";
+import { after, change, person, type Shared } from "../world.ts";
 
 export function freshness(shared: Shared) {
   it("shows a change to whoever waits for it, and soon to everybody", async () => {

@@ -3,8 +3,7 @@ import { auditBucket, BucketDigest, emit, profileDigest, uuidv7 } from "@quartet
 import { expect, it } from "vitest";
 import { warmUp } from "../../src/store/warmup.ts";
 import { eventually } from "../process.ts";
-import type { Shared } from "../service.test.ts";
-import { change, type Person, person, seen as visible } from "../world.ts";
+import { change, type Person, person, type Shared, seen as visible } from "../world.ts";
 
 const INDEX = "t-users";
 

@@ -6,8 +6,7 @@ import { connectElasticsearch } from "../../src/store/client.ts";
 import { indexNames } from "../../src/store/indexes.ts";
 import { createSnapshots } from "../../src/store/pits.ts";
 import { eventually } from "../process.ts";
-import type { Shared } from "../service.test.ts";
-import { after, change, type Person, person, seen as visible } from "../world.ts";
+import { after, change, type Person, person, type Shared, seen as visible } from "../world.ts";
 
 const PEOPLE = 5000;
 const crowd = Array.from({ length: PEOPLE }, (_, i) =>

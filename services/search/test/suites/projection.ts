@@ -18,8 +18,7 @@ import { firstPage, nextPage } from "../../src/store/search.ts";
 import { createStore } from "../../src/store/store.ts";
 import { erase, refresh, stored, type UserDocument, writeUsers } from "../../src/store/users.ts";
 import { eventually } from "../process.ts";
-import type { Shared } from "../service.test.ts";
-import { change, person, stateOf } from "../world.ts";
+import { change, person, type Shared, stateOf } from "../world.ts";
 
 const eventOf = (p: Parameters<typeof stateOf>[0]) => stateOf(p).event as UserEvent;
 

@@ -1,8 +1,7 @@
 import { fixtures } from "@quartet/contracts/fixtures";
 import { expect, it } from "vitest";
 import { eventually, startService } from "../process.ts";
-import type { Shared } from "../service.test.ts";
-import { change, type Person, person, seen as visible } from "../world.ts";
+import { change, type Person, person, type Shared, seen as visible } from "../world.ts";
 
 export function rebuild(shared: Shared) {
   const { get, call } = {

@@ -1,6 +1,5 @@
 import { beforeAll, expect, it } from "vitest";
-import type { Shared } from "../service.test.ts";
-import { type Person, person, seen } from "../world.ts";
+import { type Person, person, type Shared, seen } from "../world.ts";
 
 const at = Date.now() - 1_000_000;
 const people: Person[] = [];

@@ -1,6 +1,5 @@
 import { beforeAll, expect, it } from "vitest";
-import type { Shared } from "../service.test.ts";
-import { type Person, person, seen } from "../world.ts";
+import { type Person, person, type Shared, seen } from "../world.ts";
 
 /** By name and bio, what somebody might type who looks for this person. */
 const FOUND: [name: string, bio: string, ...typed: string[]][] = [
