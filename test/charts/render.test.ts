@@ -209,7 +209,7 @@ test("made Secrets are kept, and none is made where one is given", () => {
 
 const DIGEST = `sha256:${"0123456789abcdef".repeat(4)}`;
 const elsewhere = [
-  "global.bindAddress=::,global.ipFamilyPolicy=PreferDualStack,global.dnsPort=5353",
+  "global.ipFamilyPolicy=PreferDualStack,global.ipFamilies={IPv6,IPv4},global.dnsPort=5353",
   "global.dnsPeers[0].ipBlock.cidr=169.254.20.10/32",
   `user.image.digest=${DIGEST}`,
 ].flatMap((s) => ["--set", s]);
@@ -219,8 +219,10 @@ test("in a network of IPv6, with another DNS, everything listens on it, and noth
   const deployments = objects.filter((o) => o.kind === "Deployment");
   for (const { spec } of deployments.flatMap((o) => podOf(o)!))
     expect(spec.containers[0].env).toContainEqual({ name: "HOST", value: "::" });
-  for (const o of objects.filter((o) => o.kind === "Service" && !/-metrics$|-nats$/.test(o.metadata.name)))
+  for (const o of objects.filter((o) => o.kind === "Service")) {
     expect(o.spec.ipFamilyPolicy, o.metadata.name).toBe("PreferDualStack");
+    expect(o.spec.ipFamilies, o.metadata.name).toEqual(["IPv6", "IPv4"]);
+  }
   const egress = objects.filter((o) => o.kind === "NetworkPolicy").flatMap((o) => o.spec.egress ?? []);
   const dns = egress.filter((rule: Obj) => rule.ports.some((p: Obj) => p.protocol === "UDP"));
   expect(dns.length).toBeGreaterThan(5);
@@ -230,6 +232,28 @@ test("in a network of IPv6, with another DNS, everything listens on it, and noth
   }
   const config = objects.find((o) => o.kind === "ConfigMap" && o.metadata.name === "quartet-analytics-store").data;
   expect(config["config.xml"]).toMatch(/<listen_host>::<.*\n.*0\.0\.0\.0.*\n.*<listen_try>1</);
+});
+
+test("with IPv6 alone nothing binds or asks for an IPv4 address, and Prometheus asks for the other records", () => {
+  const objects = render("quartet", [
+    ...["--set", "global.ipFamilies={IPv6},observability.enabled=true"],
+    ...observed("observability."),
+    ...backups,
+  ]);
+  const services = objects.filter((o) => o.kind === "Service");
+  for (const o of services) expect(o.spec.ipFamilies, o.metadata.name).toEqual(["IPv6"]);
+  const pods = JSON.stringify(objects.flatMap((o) => podOf(o)?.spec ?? []));
+  expect(pods).not.toMatch(/0\.0\.0\.0|127\.0\.0\.1/);
+  const scraped = (text: string) => [...text.matchAll(/type: (A+),/g)].map((match) => match[1]);
+  const config = (all: Obj[]) =>
+    all.find((o) => o.kind === "ConfigMap" && o.metadata.name === "quartet-observability-prometheus").data[
+      "prometheus.yml"
+    ];
+  expect(new Set(scraped(config(objects)))).toEqual(new Set(["AAAA"]));
+  // Where the cluster chooses there is one family, and it may be either.
+  const usual = render("quartet", ["--set", "observability.enabled=true", ...observed("observability.")]);
+  expect(new Set(scraped(config(usual)))).toEqual(new Set(["A", "AAAA"]));
+  expect(() => render("user", ["--set", "global.ipFamilies={IPv4,IPv6}"])).toThrow(/global\.ipFamilyPolicy/);
 });
 
 test("an image has the digest that is said, and an external store may have an IPv6 address", () => {

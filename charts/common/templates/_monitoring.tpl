@@ -8,6 +8,7 @@ metadata:
   {{- include "common.metadata" (dict "ctx" . "name" (printf "%s-metrics" $full) "component" "metrics") | nindent 2 }}
 spec:
   clusterIP: None
+  {{- include "common.ipFamilies" . | nindent 2 }}
   # A pod that is not ready is the one to watch.
   publishNotReadyAddresses: true
   selector: { quartet/service: {{ .Chart.Name }}, app.kubernetes.io/instance: {{ .Release.Name }} }
@@ -95,9 +96,10 @@ service says of itself, its store included. dict "ctx" . "script" "<ES module>"
 apiVersion: v1
 kind: Pod
 metadata:
-  {{- include "common.metadata" (dict "ctx" .ctx "name" (printf "%s-test" (include "common.fullname" .ctx)) "component" "test" "labels" (dict "quartet/test" .ctx.Chart.Name) "annotations" (dict "helm.sh/hook" "test" "helm.sh/hook-delete-policy" "before-hook-creation")) | nindent 2 }}
+  {{- include "common.metadata" (dict "ctx" .ctx "name" (printf "%s-test" (include "common.fullname" .ctx)) "component" "test" "labels" (merge (dict "quartet/test" .ctx.Chart.Name) (.ctx.Values.podLabels | default dict)) "annotations" (merge (dict "helm.sh/hook" "test" "helm.sh/hook-delete-policy" "before-hook-creation") (.ctx.Values.podAnnotations | default dict))) | nindent 2 }}
 spec:
   restartPolicy: Never
+  serviceAccountName: {{ include "common.accountName" .ctx }}
   automountServiceAccountToken: false
   enableServiceLinks: false
   activeDeadlineSeconds: 180
@@ -124,6 +126,7 @@ spec:
         - { name: tmp, mountPath: /tmp }
   volumes:
     - { name: tmp, emptyDir: { sizeLimit: 16Mi } }
+  {{- include "common.affinity" (dict "ctx" .ctx "component" "test") | nindent 2 }}
   {{- include "common.placement" .ctx | nindent 2 }}
 {{- end -}}
 

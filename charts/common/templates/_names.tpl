@@ -65,6 +65,12 @@ where it says no other chart's too.
 {{- get $quartet "natsStoreSize" | default .own -}}
 {{- end -}}
 
+{{/* Members of the NATS cluster, and copies of each stream: the umbrella's word for it, else the chart's own. dict "ctx" . "own" 1 */}}
+{{- define "common.natsReplicas" -}}
+{{- $quartet := get (.ctx.Values.global | default dict) "quartet" | default dict -}}
+{{- get $quartet "natsReplicas" | default .own -}}
+{{- end -}}
+
 {{/* Labels that select. dict "ctx" . "component" "api" */}}
 {{- define "common.selector" -}}
 app.kubernetes.io/name: {{ .ctx.Chart.Name }}
@@ -108,15 +114,91 @@ annotations:
 {{ if $registry }}{{ $registry }}/{{ end }}{{ .image.repository }}:{{ $tag }}{{ with .image.digest }}@{{ . }}{{ end }}
 {{- end -}}
 
-{{/* Where pods may run. */}}
+{{/* Where every pod may run, and where its image comes from: the chart's own word, else the umbrella's. */}}
 {{- define "common.placement" -}}
-{{- with .Values.imagePullSecrets }}
+{{- $global := .Values.global | default dict -}}
+{{- with .Values.imagePullSecrets | default $global.imagePullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.nodeSelector }}
+{{- with .Values.nodeSelector | default $global.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.tolerations }}
+{{- with .Values.tolerations | default $global.tolerations }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with .Values.priorityClassName | default $global.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{/*
+Which pods are near which. Replicas stay apart where they can, unless the values say something else. A constraint without a selector is about the
+replicas of the workload that has it. dict "ctx" . "component" "api" "labels" "<selector, where it is not common.selector>" "apart" true "even" true
+*/}}
+{{- define "common.affinity" -}}
+{{- $labels := .labels | default (include "common.selector" .) -}}
+{{- if .ctx.Values.affinity }}
+affinity: {{- toYaml .ctx.Values.affinity | nindent 2 }}
+{{- else if .apart }}
+affinity:
+  podAntiAffinity:
+    preferredDuringSchedulingIgnoredDuringExecution:
+      - weight: 100
+        podAffinityTerm:
+          topologyKey: kubernetes.io/hostname
+          labelSelector:
+            matchLabels:
+              {{- $labels | nindent 14 }}
+{{- end }}
+{{- if .ctx.Values.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- range .ctx.Values.topologySpreadConstraints }}
+  {{- $own := dict "labelSelector" (dict "matchLabels" (fromYaml $labels)) }}
+  - {{- toYaml (merge (deepCopy .) (ternary (dict) $own (hasKey . "labelSelector"))) | nindent 4 }}
+  {{- end }}
+{{- else if .even }}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- $labels | nindent 8 }}
+{{- end }}
+{{- end -}}
+
+{{/* Labels and annotations of a pod: the chart's, and what the values add. dict "ctx" . "labels" "<yaml>" "annotations" "<yaml>" */}}
+{{- define "common.podMetadata" -}}
+labels:
+  {{- .labels | nindent 2 }}
+  {{- $own := fromYaml .labels }}
+  {{- range $name, $value := .ctx.Values.podLabels }}
+  {{- if hasKey $own $name }}{{ fail (printf "podLabels: %s is a label by which this chart finds its pods" $name) }}{{ end }}
+  {{ $name }}: {{ $value | quote }}
+  {{- end }}
+{{- $notes := merge (dict) (.ctx.Values.podAnnotations | default dict) (fromYaml (.annotations | default "")) }}
+{{- with $notes }}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* The account of every pod of the chart that is not about keys. It has no right; an operator may give it some, or tie a cloud's identity to it. */}}
+{{- define "common.accountName" -}}
+{{- $account := .Values.serviceAccount -}}
+{{- if $account.create -}}
+{{ $account.name | default (include "common.fullname" .) }}
+{{- else -}}
+{{ $account.name | default "default" }}
+{{- end -}}
+{{- end -}}
+
+{{- define "common.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  {{- include "common.metadata" (dict "ctx" . "name" (include "common.accountName" .) "component" "account" "annotations" .Values.serviceAccount.annotations) | nindent 2 }}
+automountServiceAccountToken: false
+{{- end -}}
 {{- end -}}

@@ -16,9 +16,23 @@ Values: networkPolicy.{enabled,public,callers,calls,monitoring,extraEgress}; cal
 
 {{/* Families of addresses of a Service: the cluster's own choice unless said. */}}
 {{- define "common.ipFamilies" -}}
-{{- with (.Values.global).ipFamilyPolicy }}
+{{- $global := .Values.global | default dict -}}
+{{- with $global.ipFamilyPolicy }}
 ipFamilyPolicy: {{ . }}
 {{- end }}
+{{- with $global.ipFamilies }}
+{{- if and (gt (len .) 1) (not (has $global.ipFamilyPolicy (list "PreferDualStack" "RequireDualStack"))) }}
+{{- fail "global.ipFamilies: a Service has two families only with global.ipFamilyPolicy PreferDualStack or RequireDualStack" }}
+{{- end }}
+ipFamilies: {{ toJson . }}
+{{- end }}
+{{- end -}}
+
+{{/* The address on which everything of a pod is listened on: `::` takes IPv4 too, but is refused where a node has no IPv6 at all. */}}
+{{- define "common.bindAddress" -}}
+{{- $global := .Values.global | default dict -}}
+{{- $v6 := or (has "IPv6" ($global.ipFamilies | default list)) (has $global.ipFamilyPolicy (list "PreferDualStack" "RequireDualStack")) -}}
+{{ $global.bindAddress | default (ternary "::" "0.0.0.0" $v6) }}
 {{- end -}}
 
 {{- define "common.storeEgress" -}}

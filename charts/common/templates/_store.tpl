@@ -1,7 +1,7 @@
 {{/*
 A store as a StatefulSet with a headless Service and a volume per pod.
 dict "ctx" . "uid" 999 "data" "/path" "env" "<yaml>" "command" (list) "args" (list) "mounts" "<yaml>" "volumes" "<yaml>" "initContainers" "<yaml>"
-     "probe" (dict, the action of the startup and readiness probes) "ports" "<yaml>" more ports, "replicas" 1, "config" what a restart has to follow
+     "probe" (dict, the action of the startup and readiness probes) "ports" "<yaml>" more ports, "envFrom" (list), "replicas" 1, "config" what a restart has to follow
 */}}
 {{- define "common.store" -}}
 {{- $s := .ctx.Values.store.standalone -}}
@@ -38,31 +38,18 @@ spec:
   template:
     metadata:
       # Nothing here changes with the version of the chart: an upgrade restarts a store only if the store itself is another.
-      labels:
-        {{- include "common.selector" (dict "ctx" .ctx "component" "store") | nindent 8 }}
-        app.kubernetes.io/part-of: quartet
-        quartet/store: {{ .ctx.Chart.Name }}
-      {{- with .config }}
-      annotations:
-        checksum/config: {{ toJson . | sha256sum }}
-      {{- end }}
+      {{- $labels := printf "%s\napp.kubernetes.io/part-of: quartet\nquartet/store: %s" (include "common.selector" (dict "ctx" .ctx "component" "store")) .ctx.Chart.Name }}
+      {{- $notes := "" }}
+      {{- with .config }}{{ $notes = printf "checksum/config: %s" (toJson . | sha256sum) }}{{ end }}
+      {{- include "common.podMetadata" (dict "ctx" .ctx "labels" $labels "annotations" $notes) | nindent 6 }}
     spec:
+      serviceAccountName: {{ include "common.accountName" .ctx }}
       automountServiceAccountToken: false
       enableServiceLinks: false
       terminationGracePeriodSeconds: 60
       securityContext:
         {{- include "common.podSecurity" (dict "uid" .uid) | nindent 8 }}
-      {{- if gt $replicas 1 }}
-      affinity:
-        podAntiAffinity:
-          preferredDuringSchedulingIgnoredDuringExecution:
-            - weight: 100
-              podAffinityTerm:
-                topologyKey: kubernetes.io/hostname
-                labelSelector:
-                  matchLabels:
-                    {{- include "common.selector" (dict "ctx" .ctx "component" "store") | nindent 20 }}
-      {{- end }}
+      {{- include "common.affinity" (dict "ctx" .ctx "component" "store" "apart" (gt $replicas 1)) | nindent 6 }}
       {{- with .initContainers }}
       initContainers:
         {{- . | nindent 8 }}
@@ -80,6 +67,9 @@ spec:
           {{- with .env }}
           env:
             {{- . | nindent 12 }}
+          {{- end }}
+          {{- with .envFrom }}
+          envFrom: {{- toYaml . | nindent 12 }}
           {{- end }}
           ports:
             - { name: store, containerPort: {{ .ctx.Values.store.port }} }
@@ -233,11 +223,11 @@ spec:
       activeDeadlineSeconds: 21600
       template:
         metadata:
-          labels:
-            {{- include "common.labels" (dict "ctx" $a.ctx "component" $verb) | nindent 12 }}
-            quartet/owner: {{ $a.ctx.Chart.Name }}
+          {{- $labels := printf "%s\nquartet/owner: %s" (include "common.labels" (dict "ctx" $a.ctx "component" $verb)) $a.ctx.Chart.Name }}
+          {{- include "common.podMetadata" (dict "ctx" $a.ctx "labels" $labels) | nindent 10 }}
         spec:
           restartPolicy: Never
+          serviceAccountName: {{ include "common.accountName" $a.ctx }}
           automountServiceAccountToken: false
           enableServiceLinks: false
           securityContext:
@@ -276,6 +266,7 @@ spec:
             {{- with $a.volumes }}
             {{- . | nindent 12 }}
             {{- end }}
+          {{- include "common.affinity" (dict "ctx" $a.ctx "component" $verb) | nindent 10 }}
           {{- include "common.placement" $a.ctx | nindent 10 }}
 {{- end }}
 {{- end -}}
@@ -284,11 +275,11 @@ spec:
 {{/* The arguments of common.backup, and "claim". */}}
 {{- define "common.volumePod" -}}
 metadata:
-  labels:
-    {{- include "common.selector" (dict "ctx" .ctx "component" "volume") | nindent 4 }}
-    quartet/owner: {{ .ctx.Chart.Name }}
+  {{- $labels := printf "%s\nquartet/owner: %s" (include "common.selector" (dict "ctx" .ctx "component" "volume")) .ctx.Chart.Name }}
+  {{- include "common.podMetadata" (dict "ctx" .ctx "labels" $labels) | nindent 2 }}
 spec:
   restartPolicy: Never
+  serviceAccountName: {{ include "common.accountName" .ctx }}
   automountServiceAccountToken: false
   enableServiceLinks: false
   securityContext:
@@ -306,5 +297,6 @@ spec:
         - { name: backup, mountPath: /backup }
   volumes:
     - { name: backup, persistentVolumeClaim: { claimName: {{ .claim }} } }
+  {{- include "common.affinity" (dict "ctx" .ctx "component" "volume") | nindent 2 }}
   {{- include "common.placement" .ctx | nindent 2 }}
 {{- end -}}

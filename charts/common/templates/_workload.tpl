@@ -17,7 +17,7 @@ The caller defines "<chart>.env" with the environment that is its own.
 {{- $ctx := .ctx -}}
 {{- $v := .ctx.Values -}}
 - { name: ROLE, value: {{ .role }} }
-- { name: HOST, value: {{ ($v.global).bindAddress | default "0.0.0.0" | quote }} }
+- { name: HOST, value: {{ include "common.bindAddress" $ctx | quote }} }
 - { name: PORT, value: "8080" }
 - { name: ADMIN_PORT, value: "9080" }
 {{- if has .role (list "api" "all") }}
@@ -36,6 +36,11 @@ The caller defines "<chart>.env" with the environment that is its own.
 - { name: NATS_URL, value: "{{ $v.nats.scheme }}://{{ $ctx.Chart.Name }}:$(NATS_PASSWORD)@{{ $at }}" }
 {{- else }}
 - { name: NATS_URL, value: "{{ $v.nats.scheme }}://{{ $at }}" }
+{{- end }}
+{{- end }}
+{{- with get ($v.nats | default dict) "replicas" }}
+{{- if not (hasKey $v.env "NATS_REPLICAS") }}
+- { name: NATS_REPLICAS, value: {{ include "common.natsReplicas" (dict "ctx" $ctx "own" .) | quote }} }
 {{- end }}
 {{- end }}
 {{- with get ($v.nats | default dict) "storeSize" }}
@@ -95,37 +100,16 @@ spec:
       {{- include "common.selector" (dict "ctx" $ctx "component" $role) | nindent 6 }}
   template:
     metadata:
-      labels:
-        {{- include "common.labels" (dict "ctx" $ctx "component" $role) | nindent 8 }}
-        quartet/service: {{ $ctx.Chart.Name }}
-      annotations:
-        prometheus.io/scrape: "true"
-        prometheus.io/port: "9080"
-        {{- with $v.podAnnotations }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
+      {{- $labels := printf "%s\nquartet/service: %s" (include "common.labels" (dict "ctx" $ctx "component" $role)) $ctx.Chart.Name }}
+      {{- include "common.podMetadata" (dict "ctx" $ctx "labels" $labels "annotations" "{ prometheus.io/scrape: 'true', prometheus.io/port: '9080' }") | nindent 6 }}
     spec:
+      serviceAccountName: {{ include "common.accountName" $ctx }}
       automountServiceAccountToken: false
       enableServiceLinks: false
       terminationGracePeriodSeconds: 40
       securityContext:
         {{- include "common.podSecurity" (dict "uid" 1000) | nindent 8 }}
-      affinity:
-        podAntiAffinity:
-          preferredDuringSchedulingIgnoredDuringExecution:
-            - weight: 100
-              podAffinityTerm:
-                topologyKey: kubernetes.io/hostname
-                labelSelector:
-                  matchLabels:
-                    {{- include "common.selector" (dict "ctx" $ctx "component" $role) | nindent 20 }}
-      topologySpreadConstraints:
-        - maxSkew: 1
-          topologyKey: kubernetes.io/hostname
-          whenUnsatisfiable: ScheduleAnyway
-          labelSelector:
-            matchLabels:
-              {{- include "common.selector" (dict "ctx" $ctx "component" $role) | nindent 14 }}
+      {{- include "common.affinity" (dict "ctx" $ctx "component" $role "apart" true "even" true) | nindent 6 }}
       containers:
         - name: {{ $ctx.Chart.Name }}
           image: {{ include "common.image" (dict "ctx" $ctx "image" $v.image) }}
@@ -133,6 +117,9 @@ spec:
           env:
             {{- include "common.env" (dict "ctx" $ctx "role" $role) | nindent 12 }}
             {{- include (printf "%s.env" $ctx.Chart.Name) $ctx | nindent 12 }}
+          {{- with $v.extraEnvFrom }}
+          envFrom: {{- toYaml . | nindent 12 }}
+          {{- end }}
           ports:
             {{- if $serves }}
             - { name: http, containerPort: 8080 }

@@ -40,11 +40,9 @@ spec:
       {{- include "observability.selector" . | nindent 6 }}
   template:
     metadata:
-      labels:
-        {{- include "observability.labels" . | nindent 8 }}
-      annotations:
-        checksum/config: {{ .config | sha256sum }}
+      {{- include "common.podMetadata" (dict "ctx" .ctx "labels" (include "observability.labels" .) "annotations" (printf "checksum/config: %s" (.config | sha256sum))) | nindent 6 }}
     spec:
+      serviceAccountName: {{ include "common.accountName" .ctx }}
       automountServiceAccountToken: false
       enableServiceLinks: false
       securityContext:
@@ -58,6 +56,9 @@ spec:
           {{- end }}
           {{- with .env }}
           env: {{- . | nindent 12 }}
+          {{- end }}
+          {{- with .ctx.Values.extraEnvFrom }}
+          envFrom: {{- toYaml . | nindent 12 }}
           {{- end }}
           ports:
             - { name: http, containerPort: {{ .port }} }
@@ -82,13 +83,18 @@ spec:
             {{- .mounts | nindent 12 }}
       volumes:
         {{- .volumes | nindent 8 }}
+      {{- include "common.affinity" (dict "ctx" .ctx "labels" (include "observability.selector" .)) | nindent 6 }}
       {{- include "common.placement" .ctx | nindent 6 }}
 ---
 apiVersion: v1
 kind: Service
 metadata:
   {{- include "observability.metadata" . | nindent 2 }}
+  {{- with .ctx.Values.service.annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
 spec:
+  {{- include "common.ipFamilies" .ctx | nindent 2 }}
   selector:
     {{- include "observability.selector" . | nindent 4 }}
   ports:
