@@ -24,6 +24,8 @@ const streamRate = series(
 );
 const STORE_WORDS: Record<string, [string, string]> = { "0": ["down", "red"], "1": ["up", "green"] };
 
+const AUDIT_WORDS: Record<string, [string, string]> = { "0": ["whole", "green"], "1": ["unfinished", "red"] };
+
 const overview = dashboard(
   "overview",
   "Quartet: overview",
@@ -178,6 +180,13 @@ const PARTS: Record<string, Part> = {
             "Time since an audit of the read model came to an end.",
             [["time() - max by (store) (quartet_audit_last_timestamp_seconds)", "{{store}}"]],
             { unit: "s" },
+          ),
+          states(
+            "Audits",
+            "Whether the last round compared everything. One that stopped before leaves the rest to the next.",
+            [["max by (store) (quartet_audit_unfinished)", "{{store}}"]],
+            AUDIT_WORDS,
+            { width: 8 },
           ),
           series(
             "Password hashes queued",

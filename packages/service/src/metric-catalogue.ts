@@ -410,8 +410,8 @@ export const catalogue = {
   quartet_audit_unfinished: {
     type: "gauge",
     help: "1 if the last round of the audit could not compare everything: too much differs, or it takes too long; the log says what",
-    labels: { store: "`analytics`" },
-    in: ["analytics"],
+    labels: { store: "`search`, `session`, `analytics`" },
+    in: ["user", "analytics"],
   },
   quartet_audit_mended_total: {
     type: "counter",

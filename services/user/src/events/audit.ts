@@ -26,6 +26,11 @@ export interface AuditOptions {
   metrics: Metrics;
 }
 
+/** A read model that answers and could still not be compared as a whole. */
+class AuditUnfinished extends Error {
+  override name = "AuditUnfinished";
+}
+
 interface Drift extends RepairRequest {
   kind: "missing" | "altered" | "invented";
 }
@@ -43,6 +48,8 @@ const AGAIN_AT_MOST_MS = 60_000;
 const CONFIRM_MS = 10_000;
 /** Half a million copies in Redis took 24 s to walk on two busy cores. */
 const WALK_MS = 60_000;
+/** Whoever is away is known to be by then; what takes longer ends with the peer's own deadline. */
+const AWAY_MS = 20_000;
 /** Users that one round mends; what is more is left to the next, which comes soon. */
 const MOST_PER_ROUND = 50_000;
 /** How often it is looked whether somebody asks for an audit. */
@@ -59,6 +66,7 @@ const ABOVE_A_DELETION = 8;
 export async function runAudit(options: AuditOptions, signal: AbortSignal): Promise<void> {
   const { db, logger, intervalMs } = options;
   const watch = watchTask("audit", { logger });
+  for (const store of AUDITED_STORES) options.metrics.gauge("quartet_audit_unfinished").set({ store }, 0);
   const holder = randomUUID();
   let last = 0;
   let again = { at: Number.POSITIVE_INFINITY, afterMs: AGAIN_MS };
@@ -99,6 +107,7 @@ export async function runAudit(options: AuditOptions, signal: AbortSignal): Prom
 /** One round. Returns true if every read model could be compared, else why the last one of the others could not. */
 async function auditAll(options: AuditOptions, signal: AbortSignal): Promise<unknown> {
   const { db, logger, metrics } = options;
+  const unfinished = metrics.gauge("quartet_audit_unfinished");
   let whole: unknown = true;
   const startedAt = await readClock(db);
   const expected = await digestBuckets(db, signal);
@@ -106,6 +115,8 @@ async function auditAll(options: AuditOptions, signal: AbortSignal): Promise<unk
     const drifted = await findDrift(options, store, expected[store], signal).catch((error: unknown) => {
       logger.debug({ err: error, store }, "the audit of a read model has to wait");
       whole = error;
+      // A read model that is away is told elsewhere.
+      if (error instanceof AuditUnfinished) unfinished.set({ store }, 1);
       return undefined;
     });
     if (!drifted) continue;
@@ -118,7 +129,9 @@ async function auditAll(options: AuditOptions, signal: AbortSignal): Promise<unk
     const compared = expected[store].reduce((sum, bucket) => sum + bucket.count, 0);
     await saveAudit(db, store, { compared, drift: users.length, mended: users.length, users, startedAt });
     countAudit(metrics, store, { drift: users.length, mended: users.length });
-    if (users.length >= MOST_PER_ROUND) whole = new Error(`${store} has more drift than one round mends`);
+    const more = users.length >= MOST_PER_ROUND;
+    unfinished.set({ store }, more ? 1 : 0);
+    if (more) whole = new AuditUnfinished(`${store} has more drift than one round mends`);
   }
   return whole;
 }
@@ -129,6 +142,16 @@ async function get<T>(peer: Peer, path: string, timeoutMs = 30_000): Promise<T> 
   return answer.body as T;
 }
 
+/** The digests of everything that a read model holds now. Rejects with AuditUnfinished when reading it takes too long. */
+async function walk(peer: Peer): Promise<Digests> {
+  const began = performance.now();
+  return get<Digests>(peer, "/internal/digests?fresh=true", WALK_MS).catch((error: unknown) => {
+    const took = performance.now() - began;
+    if (took < AWAY_MS) throw error;
+    throw new AuditUnfinished(`${peer.name} could not be read within ${Math.round(took / 1000)} s`, { cause: error });
+  });
+}
+
 /** Users that the read model holds wrongly and has had the time to get right. */
 async function findDrift(
   { db, peers }: AuditOptions,
@@ -136,7 +159,7 @@ async function findDrift(
   expected: { count: number; digest: string }[],
   signal: AbortSignal,
 ): Promise<Drift[]> {
-  const { buckets } = await get<Digests>(peers[store], "/internal/digests?fresh=true", WALK_MS);
+  const { buckets } = await walk(peers[store]);
   const suspects = expected.flatMap((e, i) => (e.digest === buckets[i]?.digest ? [] : [i]));
   if (suspects.length === 0) return [];
   const first = new Map<number, Map<string, Drift>>();
