@@ -1,7 +1,7 @@
+import { activity, person } from "@quartet/cli/seed";
 import { type EventOf, emit, makeVersion, type UserEvent, uuidv7 } from "@quartet/contracts";
 import { createTestEngine } from "@quartet/engines";
 import pg from "pg";
-import { activity, person } from "../packages/cli/src/seed.ts";
 import { createClickHouse } from "../services/analytics/src/store/client.ts";
 import { type Fact, insertFacts } from "../services/analytics/src/store/facts.ts";
 import { migrate } from "../services/analytics/src/store/migrations.ts";

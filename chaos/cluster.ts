@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { choosePort } from "../packages/engines/src/ports.ts";
+import { choosePort } from "@quartet/engines";
 import { Kubectl } from "./inject/kubectl.ts";
 import { KubernetesInjector } from "./inject/kubernetes.ts";
 import { clusterStores } from "./stores/kubernetes.ts";

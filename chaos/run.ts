@@ -4,7 +4,7 @@ import { check } from "./check/checker.ts";
 import type { Evidence, FaultWindow, Final, Verdict } from "./check/evidence.ts";
 import type { Window } from "./check/facts.ts";
 import { checkMatrix, LATEST_MS, type Matrix, measureMatrix, TIMED, waits } from "./check/isolation.ts";
-import { readFinal } from "./check/read-final.ts";
+import { COUNTED, readFinal } from "./check/read-final.ts";
 import type { Experiment, Lab } from "./experiments/experiment.ts";
 import type { History, Op } from "./history.ts";
 import type { Random } from "./random.ts";
@@ -291,8 +291,6 @@ async function converge(actions: Actions, workload: Workload, moment: number): P
     if (Date.now() > deadline) return `not within ${CONVERGE_MS / 1000} s: ${last || "no status"}`;
   }
 }
-
-export const COUNTED = ["chaos.a", "chaos.b", "chaos.visit"];
 
 async function readTotals(actions: Actions): Promise<Evidence["baseline"]> {
   const counts: Record<string, number> = {};

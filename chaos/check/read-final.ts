@@ -1,9 +1,11 @@
 import type { History } from "../history.ts";
-import { COUNTED } from "../run.ts";
 import type { Target } from "../system.ts";
 import { type Actions, revisionIn } from "../workload/people.ts";
 import type { Workload } from "../workload/workload.ts";
 import type { Final } from "./evidence.ts";
+
+/** Facts whose number is compared. */
+export const COUNTED = ["chaos.a", "chaos.b", "chaos.visit"];
 
 export interface ReadOptions {
   actions: Actions;

@@ -1,11 +1,11 @@
 import { cpSync, existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { freeze, kill, revive, stateOf } from "@quartet/cli/control";
+import { readRunFile } from "@quartet/cli/home";
+import { loadCredentials } from "@quartet/engines";
 import { connect } from "nats";
 import pg from "pg";
-import { freeze, kill, revive, stateOf } from "../../packages/cli/src/control.ts";
-import { readRunFile } from "../../packages/cli/src/home.ts";
-import { loadCredentials } from "../../packages/engines/src/credentials.ts";
 import { STORES, type Store } from "../availability.ts";
 import { APIS, type Capability, type Injector, type Part, REPLICAS, WORKERS } from "./injector.ts";
 import type { Wire } from "./wire.ts";

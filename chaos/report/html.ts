@@ -1,5 +1,6 @@
 import { DECLARED, ENDPOINTS, STORES } from "../availability.ts";
 import type { ExperimentResult, RunResult } from "../run.ts";
+import { escapeHtml } from "./escape.ts";
 import { chart, heat } from "./svg.ts";
 import type { Timeline } from "./timeline.ts";
 
@@ -150,10 +151,6 @@ const mark = (good: boolean, notJudged = 0): string =>
 const seconds = (value: number): string => `${(value / 1000).toFixed(1)} s`;
 const ms = (value: number | null): string => (value === null ? "–" : String(Math.round(value)));
 const percent = (value: number): string => `${(value * 100).toFixed(value === 1 || value === 0 ? 0 : 1)} %`;
-
-export function escapeHtml(text: string): string {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
-}
 
 const STYLE = `
 :root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--text:#1c1e21;--dim:#667;--line:#e3e3df;--good:#12805c;--bad:#c2361b;--fault:#c2361b1a;

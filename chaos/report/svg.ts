@@ -1,4 +1,4 @@
-import { escapeHtml } from "./html.ts";
+import { escapeHtml } from "./escape.ts";
 import type { Cell, Timeline } from "./timeline.ts";
 
 const WIDTH = 1000;

@@ -1,4 +1,4 @@
-import { uuidv7 } from "../../packages/contracts/src/index.ts";
+import { uuidv7 } from "@quartet/contracts";
 import type { Transport } from "./stores.ts";
 
 /** One thing changed by hand behind a service's back, and whether it is as it was. */

@@ -1,7 +1,7 @@
+import { readRunFile } from "@quartet/cli/home";
+import { loadCredentials } from "@quartet/engines";
 import { Redis } from "ioredis";
 import pg from "pg";
-import { readRunFile } from "../../packages/cli/src/home.ts";
-import { loadCredentials } from "../../packages/engines/src/credentials.ts";
 import { readStores, type Stores, type Transport } from "./stores.ts";
 
 /** The stores of a local system, over their own ports with the administrator's passwords of its home. */

@@ -1,4 +1,4 @@
-import { freeze, kill, revive } from "../../packages/cli/src/control.ts";
+import { freeze, kill, revive } from "@quartet/cli/control";
 import { home, runFile } from "./system.ts";
 
 export type Engine = "postgres" | "redis" | "clickhouse" | "elasticsearch" | "nats";

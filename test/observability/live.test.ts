@@ -1,12 +1,12 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { kill, revive } from "@quartet/cli/control";
+import { catalogue, type MetricDefinition } from "@quartet/service";
 import { Redis } from "ioredis";
 import { connect, type NatsConnection } from "nats";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { kill, revive } from "../../packages/cli/src/control.ts";
-import { catalogue, type MetricDefinition } from "../../packages/service/src/index.ts";
 import { Client, eventually, logIn, type Person, signUp } from "../lib/client.ts";
 import { forget, type Launched, launch } from "../lib/launch.ts";
 import { type Collector, type ReceivedSpan, startCollector } from "./collector.ts";

@@ -1,5 +1,5 @@
+import { markOf, type Sighting } from "@quartet/service";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { markOf, type Sighting } from "../../packages/service/src/index.ts";
 import { Client, eventually, logIn, signUp } from "../lib/client.ts";
 import { forget, type Launched, launch } from "../lib/launch.ts";
 

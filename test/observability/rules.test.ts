@@ -2,9 +2,9 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { catalogue, type MetricDefinition } from "@quartet/service";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
-import { catalogue, type MetricDefinition } from "../../packages/service/src/index.ts";
 import { findPrometheus } from "./prometheus.ts";
 import { chart, dashboardQueries, ruleFiles, runbooks, selectors } from "./sources.ts";
 

@@ -1,9 +1,9 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { IDENTITY_HOLDERS, type Identities, type IdentityHolder } from "@quartet/contracts";
+import type { Identity } from "@quartet/service";
+import { keyringOf } from "@quartet/service/testing";
 import { describe, expect, it } from "vitest";
-import { IDENTITY_HOLDERS, type Identities, type IdentityHolder } from "../../packages/contracts/src/index.ts";
-import type { Identity } from "../../packages/service/src/index.ts";
-import { keyringOf } from "../../packages/service/src/testing.ts";
 import { home, runFile } from "../lib/system.ts";
 
 const root = new URL("../..", import.meta.url).pathname;

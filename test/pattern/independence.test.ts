@@ -2,11 +2,11 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, wr
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { kill, revive } from "@quartet/cli/control";
+import { identityEnv } from "@quartet/contracts";
+import { type ServiceProcess, startService } from "@quartet/service/testing";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { kill, revive } from "../../packages/cli/src/control.ts";
-import { identityEnv } from "../../packages/contracts/src/index.ts";
-import { type ServiceProcess, startService } from "../../packages/service/src/testing.ts";
 import { Balancer } from "../lib/balancer.ts";
 import { eventually, logIn, type Person, signUp } from "../lib/client.ts";
 import { command } from "../lib/commands.ts";

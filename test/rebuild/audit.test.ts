@@ -1,9 +1,9 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createClient } from "@clickhouse/client";
+import { uuidv7 } from "@quartet/contracts";
 import { Redis } from "ioredis";
 import { describe, expect, it } from "vitest";
-import { uuidv7 } from "../../packages/contracts/src/index.ts";
 import { eventually, logIn, signUp } from "../lib/client.ts";
 import { command } from "../lib/commands.ts";
 import { client, home, runFile } from "../lib/system.ts";

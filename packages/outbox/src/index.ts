@@ -12,8 +12,9 @@ export {
   createOutboxPublication,
   outboxMigration,
 } from "./postgres/migrations.ts";
+export type { PostgresRelayOptions } from "./postgres/options.ts";
 export { dropOldPartitions, ensurePartitions, partitionName } from "./postgres/partitions.ts";
-export { createPostgresRelay, type PostgresRelayOptions, type PostgresRelayStatus } from "./postgres/relay.ts";
+export { createPostgresRelay, type PostgresRelayStatus } from "./postgres/relay.ts";
 export {
   appendRedisOutbox,
   countRedisOutboxEntries,
@@ -23,5 +24,6 @@ export {
   type RedisCommands,
 } from "./redis/append.ts";
 export { outboxKeys } from "./redis/keys.ts";
-export { createRedisRelay, type RedisRelayOptions, type RedisRelayStatus } from "./redis/relay.ts";
+export type { RedisRelayOptions } from "./redis/options.ts";
+export { createRedisRelay, type RedisRelayStatus } from "./redis/relay.ts";
 export type * from "./types.ts";

@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { OutboxError, PoisonEventError } from "./errors.ts";
-import type { Blocker } from "./postgres/slot.ts";
-import type { CommonRelayOptions, RelayLogger, RelayStatus } from "./types.ts";
+import type { Blocker, CommonRelayOptions, RelayLogger, RelayStatus } from "./types.ts";
 
 const SILENT: RelayLogger = { debug() {}, info() {}, warn() {}, error() {} };
 

@@ -120,3 +120,18 @@ export interface Relay<S extends RelayStatus> {
   run(signal: AbortSignal): Promise<void>;
   status(): S;
 }
+
+/** Who keeps a new slot waiting. */
+export interface Blocker {
+  /** 0: a prepared transaction, which belongs to no backend. */
+  pid: number;
+  /** Its `application_name`, or the name of the prepared transaction. */
+  application: string;
+  user: string | null;
+  /** "idle in transaction" and the like; null where this role may not see it (it takes `pg_read_all_stats`). */
+  state: string | null;
+  /** First word of its last statement. */
+  query: string | null;
+  /** Age of its transaction. */
+  seconds: number | null;
+}

@@ -1,30 +1,12 @@
-import type { ConnectionOptions } from "nats";
 import pg from "pg";
 import { everyTask, RelayState, runSessions } from "../loop.ts";
 import { LossDuty } from "../loss.ts";
-import type { CommonRelayOptions, Relay, RelayStatus } from "../types.ts";
+import type { Blocker, Relay, RelayStatus } from "../types.ts";
 import { LagClock } from "./lag.ts";
+import type { PostgresRelayOptions } from "./options.ts";
 import { dropOldPartitions, ensurePartitions } from "./partitions.ts";
 import { PostgresSession } from "./session.ts";
-import { type Blocker, readSlot, type SlotState } from "./slot.ts";
-
-export interface PostgresRelayOptions extends CommonRelayOptions {
-  /** A role with REPLICATION and the rights of the owner of the outbox tables. */
-  connectionString: string;
-  /** Name of the replication slot: the lock between the replicas and their common cursor. Made when missing. `[a-z0-9_]+` */
-  slot: string;
-  /** As given to `outboxMigration`. */
-  publication: string;
-  nats: ConnectionOptions;
-  /** Whole UTC days of published events that stay republishable. Default 3. */
-  retentionDays?: number;
-  /** How often partitions are made and dropped. Default 10 minutes. */
-  maintenanceMs?: number;
-  /** After how much silence the server takes the slot from a frozen replica. Default 10000. */
-  walSenderTimeoutMs?: number;
-  /** How often a waiting replica looks whether the slot is free. Default 500. */
-  standbyPollMs?: number;
-}
+import { readSlot, type SlotState } from "./slot.ts";
 
 export interface PostgresRelayStatus extends RelayStatus {
   slot: string;
@@ -34,14 +16,6 @@ export interface PostgresRelayStatus extends RelayStatus {
   lagBytes: number | null;
   /** What a new slot waits for, and for how long it has been waiting; null while there is a slot. */
   slotWaitsFor: (Partial<Blocker> & { waitedSeconds: number }) | null;
-}
-
-/** What the sessions of one relay share. */
-export interface PostgresRelayContext {
-  readonly options: PostgresRelayOptions;
-  readonly state: RelayState;
-  readonly db: pg.Pool;
-  readonly duty: LossDuty;
 }
 
 /**

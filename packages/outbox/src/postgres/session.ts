@@ -14,9 +14,9 @@ import {
   writeCheckpoints,
 } from "./checkpoints.ts";
 import { Feed } from "./feed.ts";
+import type { PostgresRelayContext } from "./options.ts";
 import { noteOwed, readOwed, settleOwed } from "./owed.ts";
 import { PgOutputDecoder, type PgOutputHandler, POSTGRES_EPOCH_MICROS, type Row } from "./pgoutput.ts";
-import type { PostgresRelayContext } from "./relay.ts";
 import { ReplicationConnection } from "./replication.ts";
 import { readRound } from "./resend.ts";
 import {

@@ -1,6 +1,7 @@
 import type pg from "pg";
 import { StoreError } from "../errors.ts";
 import { pause } from "../loop.ts";
+import type { Blocker } from "../types.ts";
 import { noteOwed } from "./owed.ts";
 
 export interface SlotState {
@@ -40,21 +41,6 @@ export async function readSlot(db: pg.Pool, slot: string): Promise<SlotState | u
     confirmed: parseLsn(row.confirmed),
     walEnd: parseLsn(row.wal_end),
   };
-}
-
-/** Who keeps a new slot waiting. */
-export interface Blocker {
-  /** 0: a prepared transaction, which belongs to no backend. */
-  pid: number;
-  /** Its `application_name`, or the name of the prepared transaction. */
-  application: string;
-  user: string | null;
-  /** "idle in transaction" and the like; null where this role may not see it (it takes `pg_read_all_stats`). */
-  state: string | null;
-  /** First word of its last statement. */
-  query: string | null;
-  /** Age of its transaction. */
-  seconds: number | null;
 }
 
 /** A slot that is being made. */

@@ -1,66 +1,16 @@
-import { Redis, type RedisOptions } from "ioredis";
-import type { ConnectionOptions } from "nats";
+import { Redis } from "ioredis";
 import { everyTask, RelayState, runSessions } from "../loop.ts";
 import { LossDuty } from "../loss.ts";
-import type { CommonRelayOptions, Relay, RelayStatus } from "../types.ts";
+import type { Relay, RelayStatus } from "../types.ts";
 import { type EntryPosition, readCursor } from "./checkpoints.ts";
+import { readEnd } from "./end.ts";
 import { compareEntries, entryTime, FIRST_ENTRY, outboxKeys } from "./keys.ts";
-import type { OutboxKeys } from "./lease.ts";
+import type { RedisRelayContext, RedisRelayOptions } from "./options.ts";
 import { RedisSession } from "./session.ts";
-
-export interface RedisRelayOptions extends CommonRelayOptions {
-  /** `redis://user:password@host:port/db` */
-  url: string;
-  /** Further options of ioredis (TLS, Sentinel). */
-  redis?: RedisOptions;
-  /** Of every key. Default "outbox". */
-  prefix?: string;
-  nats: ConnectionOptions;
-  /** How long a replica that went silent keeps the right to relay. Default 5000. */
-  leaseMs?: number;
-  /** How often a waiting replica asks for the lease. Default 500. */
-  standbyPollMs?: number;
-  /** How long relayed entries stay republishable. Default one hour. */
-  retentionMs?: number;
-  /** How many entries are kept at most; only relayed ones are ever removed. Default 100000. */
-  maxEntries?: number;
-}
 
 export interface RedisRelayStatus extends RelayStatus {
   /** Entries that are not relayed; approximate while it is behind, exact when it is not. Null while Redis cannot be asked. */
   lagEntries: number | null;
-}
-
-/** What the sessions of one relay share. */
-export interface RedisRelayContext {
-  readonly options: RedisRelayOptions;
-  readonly state: RelayState;
-  readonly redis: Redis;
-  readonly keys: OutboxKeys;
-  readonly duty: LossDuty;
-}
-
-export interface StreamEnd {
-  last: string;
-  added: number;
-  length: number;
-}
-
-/** Where the stream of events ends. A stream that does not exist yet ends where it starts. */
-export async function readEnd(redis: Redis, keys: OutboxKeys): Promise<StreamEnd> {
-  let reply: unknown[];
-  try {
-    reply = (await redis.call("XINFO", "STREAM", keys.events)) as unknown[];
-  } catch (error) {
-    if (!/no such key/i.test((error as Error).message)) throw error;
-    return { last: FIRST_ENTRY, added: 0, length: 0 };
-  }
-  const field = (name: string) => reply[reply.indexOf(name) + 1];
-  return {
-    last: String(field("last-generated-id")),
-    added: Number(field("entries-added")),
-    length: Number(field("length")),
-  };
 }
 
 /**

@@ -19,9 +19,10 @@ import {
   thinEntryCheckpoints,
   trim,
 } from "./checkpoints.ts";
+import { readEnd } from "./end.ts";
 import { compareEntries, entryTime, FIRST_ENTRY } from "./keys.ts";
 import { Lease } from "./lease.ts";
-import { type RedisRelayContext, readEnd } from "./relay.ts";
+import type { RedisRelayContext } from "./options.ts";
 
 const BATCH = 500;
 const BLOCK_MS = 1_000;
