@@ -6,7 +6,7 @@ export function percentile(values: readonly number[], q: number): number {
 }
 
 /** The middle of some numbers, of an even count the mean of the middle two; NaN of none. */
-export function median(values: readonly number[]): number {
+function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const half = sorted.length / 2;
   const lower = sorted[Math.ceil(half) - 1] ?? Number.NaN;

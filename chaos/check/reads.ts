@@ -228,6 +228,6 @@ function countBefore(times: readonly number[], moment: number): number {
   return low;
 }
 
-export function time(at: number): string {
+function time(at: number): string {
   return new Date(at).toISOString().slice(11, 23);
 }

@@ -130,7 +130,7 @@ function cellOf(ops: Op[]): Cell | null {
 }
 
 /** The nearest-rank percentile, ms. */
-export function percentile(values: readonly number[], p: number): number | null {
+function percentile(values: readonly number[], p: number): number | null {
   if (values.length === 0) return null;
   const sorted = values.toSorted((a, b) => a - b);
   return round(sorted[Math.min(sorted.length - 1, Math.ceil(p * sorted.length) - 1)]!);

@@ -27,7 +27,7 @@ export function writeAvailability(result: RunResult): void {
   writeFileSync(join(import.meta.dirname, "../../docs/availability.md"), availabilityPage(result.matrix, result));
 }
 
-export function availabilityPage(matrix: Matrix, run: Pick<RunResult, "startedAt" | "seed" | "suite">): string {
+function availabilityPage(matrix: Matrix, run: Pick<RunResult, "startedAt" | "seed" | "suite">): string {
   const rows = ENDPOINTS.map((endpoint) => {
     const cells = STORES.map((store) => {
       const measured = matrix[endpoint]?.[store];

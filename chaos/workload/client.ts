@@ -1,5 +1,5 @@
 import { Agent, request } from "undici";
-import { ENDPOINTS, type Endpoint } from "../availability.ts";
+import type { Endpoint } from "../availability.ts";
 import type { Did, History, Outcome } from "../history.ts";
 
 export interface Answer {
@@ -129,5 +129,3 @@ function isDegraded(endpoint: Endpoint, { status, body }: Answer): boolean {
 export function now(): number {
   return performance.timeOrigin + performance.now();
 }
-
-export { ENDPOINTS };

@@ -3,7 +3,7 @@ import { trackedProperties } from "../history.ts";
 import type { Random } from "../random.ts";
 import type { Answer, ChaosClient } from "./client.ts";
 
-export const PASSWORD = "correct horse battery staple";
+const PASSWORD = "correct horse battery staple";
 
 /** A person as the workload knows them. */
 export interface Person {
@@ -25,7 +25,7 @@ export interface Session {
 }
 
 /** The display name carries the revision that the change was to make, so that every copy of it tells which one it is. */
-export function nameOf(handle: string, revision: number): string {
+function nameOf(handle: string, revision: number): string {
   return `Person ${handle} r${revision}`;
 }
 

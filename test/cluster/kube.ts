@@ -7,7 +7,7 @@ import { parse, stringify } from "yaml";
 import { eventually } from "../lib/client.ts";
 import { freePort } from "../lib/launch.ts";
 
-export const root = new URL("../..", import.meta.url).pathname;
+const root = new URL("../..", import.meta.url).pathname;
 export const SERVICES = ["user", "session", "analytics", "search", "gateway"] as const;
 export const STORES = ["user", "session", "analytics", "search", "nats"] as const;
 /** Namespace of the release under test, and the one of its clients, which knows no policy. */
@@ -46,7 +46,6 @@ export function run(command: string, args: string[], o: Run = {}): Promise<strin
 /** kubectl in the namespace under test, or in another that `args` name. */
 export const kubectl = (args: string[], o?: Run) => run("kubectl", ["--namespace", NAMESPACE, ...args], o);
 export const helm = (args: string[], o?: Run) => run("helm", ["--namespace", NAMESPACE, ...args], o);
-export const apply = (manifest: string, o?: Run) => kubectl(["apply", "-f", "-"], { ...o, input: manifest });
 export const get = async (what: string[]): Promise<Obj> => JSON.parse(await kubectl(["get", "-o", "json", ...what]));
 
 /** Runs a shell command in a pod. */
@@ -120,7 +119,7 @@ export async function removeNamespace(name: string): Promise<void> {
   });
 }
 
-export const securityContext = (uid: number) => ({
+const securityContext = (uid: number) => ({
   runAsNonRoot: true,
   runAsUser: uid,
   runAsGroup: uid,
@@ -214,7 +213,7 @@ export async function operatorToken(): Promise<string> {
 }
 
 /** Forwards a port of this machine to the gateway until `close`; it ends with the pod it went to. */
-export async function forwardGateway(): Promise<{ url: string; close(): void }> {
+async function forwardGateway(): Promise<{ url: string; close(): void }> {
   const port = await freePort();
   const child = spawn("kubectl", ["--namespace", NAMESPACE, "port-forward", "service/quartet-gateway", `${port}:80`], {
     stdio: "ignore",

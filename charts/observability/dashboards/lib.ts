@@ -62,7 +62,7 @@ export function traces(service: string, errors = false): { title: string; url: s
 const METRIC = /\b(quartet_\w+|quartet:[\w:]+|up|process_\w+|nodejs_\w+)\b(?:\{([^}]*)\})?/g;
 
 /** The query within the chosen namespace. Where nothing has a namespace, none is chosen, and that fits. */
-export const scoped = (expr: string): string =>
+const scoped = (expr: string): string =>
   expr.replace(METRIC, (_, name: string, matchers?: string) =>
     [name, "{", matchers ? `${matchers}, ` : "", 'namespace=~"$namespace"}'].join(""),
   );

@@ -3,7 +3,7 @@ import { join, resolve } from "node:path";
 import { ManagedProcess, type ProcessExit } from "@quartet/engines";
 
 /** The repository: services are started from here, so that their command line reads `services/<name>/src/main.ts`. */
-export const ROOT = resolve(import.meta.dirname, "../../..");
+const ROOT = resolve(import.meta.dirname, "../../..");
 
 export const SERVICE_NAMES = ["user", "session", "analytics", "search", "gateway"] as const;
 export type ServiceName = (typeof SERVICE_NAMES)[number];

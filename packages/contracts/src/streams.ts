@@ -50,8 +50,6 @@ export const STREAMS = {
   },
 } as const satisfies Record<string, StreamDefinition>;
 
-export type StreamName = keyof typeof STREAMS;
-
 /** The limit of a stream in bytes, where JetStream may store `storeBytes`. */
 export const maxBytesOf = (stream: StreamDefinition, storeBytes: number): number =>
   Math.floor(stream.share * storeBytes);

@@ -52,7 +52,7 @@ function published(engine: EngineName): Artefact | undefined {
 }
 
 /** The pinned build of an engine for this machine. Throws EngineUnavailableError where there is none: one line with the two ways to go on. */
-export function artefactOf(engine: EngineName): Artefact {
+function artefactOf(engine: EngineName): Artefact {
   const artefact = published(engine);
   if (artefact) return artefact;
   const variables = ENGINE_NAMES.filter((name) => !published(name)).map((name) => ENGINE_URL_VARIABLES[name]);

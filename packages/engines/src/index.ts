@@ -1,8 +1,8 @@
 export { createEngine } from "./create.ts";
-export { type Credentials, loadCredentials } from "./credentials.ts";
-export type { Engine, EngineOptions } from "./engine.ts";
+export { loadCredentials } from "./credentials.ts";
+export type { Engine } from "./engine.ts";
 export { EngineStartError, EngineUnavailableError } from "./errors.ts";
-export { cacheFolder, type FetchOptions, type FetchProgress, fetchEngines } from "./fetch.ts";
+export { cacheFolder, type FetchProgress, fetchEngines } from "./fetch.ts";
 export { ManagedProcess, type ProcessExit } from "./managed.ts";
 export { NatsEngine } from "./nats.ts";
 export { ENGINE_NAMES, ENGINE_URL_VARIABLES, type EngineName } from "./platform.ts";
@@ -16,7 +16,6 @@ export {
   type ProcessIdentity,
   readPidFile,
   reapOrphans,
-  removePidFile,
   signalProcess,
   thawTree,
   waitForDeath,

@@ -16,7 +16,7 @@ export function natsOptions(url: string): ConnectionOptions {
 }
 
 /** Opens one connection that then reconnects for ever by itself. Rejects if the server cannot be reached now. */
-export function openConnection(source: NatsSource): Promise<NatsConnection> {
+function openConnection(source: NatsSource): Promise<NatsConnection> {
   if (typeof source === "function") return source();
   return connect({
     ...natsOptions(source.url),

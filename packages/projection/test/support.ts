@@ -42,7 +42,7 @@ export interface Bench {
 }
 
 /** An admin's connection, for tests that look at the broker themselves. */
-export async function admin(nats: TestEngine): Promise<NatsConnection> {
+async function admin(nats: TestEngine): Promise<NatsConnection> {
   const url = new URL(nats.url);
   return connect({
     servers: url.host,

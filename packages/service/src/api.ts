@@ -136,7 +136,7 @@ export function finishApi(app: Express, logger = loggers.get(app)): Express {
 }
 
 /** Writes a problem as the answer. */
-export function sendProblem(req: Request, res: Response, problem: HttpProblem): void {
+function sendProblem(req: Request, res: Response, problem: HttpProblem): void {
   for (const name of ["Content-Length", "Content-Type", "ETag", "Last-Modified", "Location"]) res.removeHeader(name);
   for (const [name, value] of Object.entries(problem.headers)) res.setHeader(name, value);
   const body = Buffer.from(JSON.stringify(problem.toJSON(pathOf(req.originalUrl).slice(0, 500))));

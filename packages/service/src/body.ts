@@ -151,7 +151,7 @@ export function parseParams<S extends z.ZodType>(schema: S, req: Request): z.out
 }
 
 /** The body as a JSON object, by the rules of `parseBody`, without a schema. What would not be held as it was written is 400 too: see `ijsonFlaw`. */
-export function jsonBody(req: Request): Record<string, unknown> {
+function jsonBody(req: Request): Record<string, unknown> {
   const bytes = rawBody(req);
   if (bytes.length === 0) throw badRequest({ path: "body", message: "a JSON object is needed" });
   requireJson(req.headers["content-type"]);

@@ -35,7 +35,7 @@ export const waitersConfig = {
 };
 
 /** Thrown by `parseConfig`; the message has one line per bad variable. */
-export class ConfigError extends Error {
+class ConfigError extends Error {
   override name = "ConfigError";
 }
 

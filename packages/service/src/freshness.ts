@@ -6,7 +6,7 @@ import { metrics } from "./metrics.ts";
 import { badRequest } from "./problem.ts";
 
 /** The longest wait a caller may ask for, in seconds. */
-export const maxWaitSeconds = 10;
+const maxWaitSeconds = 10;
 
 /** The last look has so long, however little of the wait is left. */
 const SHORTEST_LOOK_MS = 100;

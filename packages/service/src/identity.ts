@@ -30,11 +30,6 @@ export function identityOf(req: Request): Identity | undefined {
   return known.get(req);
 }
 
-/** Says who makes this request, for whoever found it out by other means than the header (the gateway). */
-export function setIdentity(req: Request, identity: Identity): void {
-  known.set(req, identity);
-}
-
 /** The person who makes this request; 401 if nobody, 403 if not a person. */
 export function requireUser(req: Request): { kind: "user"; userId: string; sessionId: string } {
   const identity = required(req);

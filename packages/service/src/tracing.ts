@@ -22,7 +22,7 @@ let stopExport: (() => Promise<void>) | undefined;
 const tracer = () => trace.getTracer("quartet");
 
 /** Whether the standard environment variables of OpenTelemetry ask for an export of traces over OTLP. */
-export function wantsTraces(env: NodeJS.ProcessEnv): boolean {
+function wantsTraces(env: NodeJS.ProcessEnv): boolean {
   if (env.OTEL_SDK_DISABLED?.toLowerCase() === "true" || env.OTEL_TRACES_EXPORTER === "none") return false;
   return Boolean(env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT || env.OTEL_EXPORTER_OTLP_ENDPOINT);
 }
@@ -71,7 +71,7 @@ export function currentTrace(): { trace_id: string; span_id: string } | undefine
 }
 
 /** Parses a `traceparent`; undefined if there is none or it is malformed (it is then ignored, as the W3C says). */
-export function parseTraceparent(value: string | undefined): SpanContext | undefined {
+function parseTraceparent(value: string | undefined): SpanContext | undefined {
   const match =
     value === undefined ? null : /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/.exec(value);
   if (!match || match[1] === "ff" || (match[1] === "00" && match[5])) return undefined;
@@ -176,7 +176,7 @@ export async function withBatchSpan<R>(
 }
 
 /** A span to be ended by the caller. It is not made current: `withSpan` does that. */
-export function startSpan(name: string, attributes: Attributes = {}, kind = SpanKind.INTERNAL): Span {
+function startSpan(name: string, attributes: Attributes = {}, kind = SpanKind.INTERNAL): Span {
   if (recording) return tracer().startSpan(name, { attributes, kind });
   const parent = trace.getSpanContext(context.active());
   return trace.wrapSpanContext({

@@ -11,12 +11,12 @@ export const UNSAFE = {
 export type UnsafeSwitch = keyof typeof UNSAFE;
 
 /** Thrown for a switch that does not exist. */
-export class UnknownUnsafeSwitch extends Error {
+class UnknownUnsafeSwitch extends Error {
   override name = "UnknownUnsafeSwitch";
 }
 
 /** Reads the switches from the environment. Throws UnknownUnsafeSwitch: a mistyped one must not pass for a system that held. */
-export function readUnsafe(text: string | undefined): ReadonlySet<UnsafeSwitch> {
+function readUnsafe(text: string | undefined): ReadonlySet<UnsafeSwitch> {
   const names = (text ?? "").split(",").flatMap((name) => name.trim() || []);
   for (const name of names) {
     if (!Object.hasOwn(UNSAFE, name)) {

@@ -16,4 +16,3 @@ export const configSchema = z.object({
   /** How often the facts are compared with the stream and the ledger. 0: only when somebody asks. */
   AUDIT_INTERVAL_MS: z.coerce.number().int().min(0).default(15_000),
 });
-export type Config = z.infer<typeof configSchema>;

@@ -26,7 +26,7 @@ function acceptedBefore(a: Fact, b: Fact): boolean {
 }
 
 /** The start of the hour, day, week (Monday) or month that holds a time, by the calendar of Date. */
-export function startOf(interval: Interval, ms: number): number {
+function startOf(interval: Interval, ms: number): number {
   const d = new Date(ms);
   d.setUTCMinutes(0, 0, 0);
   if (interval === "hour") return d.getTime();
@@ -37,7 +37,7 @@ export function startOf(interval: Interval, ms: number): number {
 }
 
 /** The starts of all intervals that a range touches. */
-export function starts(interval: Interval, { from, to }: Range): number[] {
+function starts(interval: Interval, { from, to }: Range): number[] {
   const found: number[] = [];
   for (let at = startOf(interval, from); at < to; ) {
     found.push(at);

@@ -22,4 +22,3 @@ export const configSchema = z.object({
   /** For how long, in milliseconds, a new process exercises Elasticsearch before it says that it is ready. 0: not at all. */
   WARM_UP_MS: z.coerce.number().int().min(0).max(60_000).default(0),
 });
-export type Config = z.infer<typeof configSchema>;

@@ -31,4 +31,3 @@ export const configSchema = z
     path: ["SESSION_MAX_SECONDS"],
     message: "must not be less than SESSION_TTL_SECONDS",
   });
-export type Config = z.infer<typeof configSchema>;

@@ -26,4 +26,3 @@ export const configSchema = z.object({
       return bytes;
     }),
 });
-export type Config = z.infer<typeof configSchema>;

@@ -135,7 +135,6 @@ export const personBody = z.object({
   similar: z.array(suggestion).optional(),
   missing: z.array(z.enum(["user", "session", "analytics", "search"])),
 });
-export type PersonBody = z.infer<typeof personBody>;
 
 export const deadLetter = z.object({
   seq: count,

@@ -1,8 +1,8 @@
 import { z } from "zod";
 import { anyText, documentAs, instant, occurredAt, userIdField, wholeNumber } from "./fields.ts";
 
-export const eventName = z.string().regex(/^[a-z][a-z0-9_.]{0,63}$/, "must match [a-z][a-z0-9_.]{0,63}");
-export const propertyKey = z.string().regex(/^[a-z][a-z0-9_]{0,63}$/, "must match [a-z][a-z0-9_]{0,63}");
+const eventName = z.string().regex(/^[a-z][a-z0-9_.]{0,63}$/, "must match [a-z][a-z0-9_.]{0,63}");
+const propertyKey = z.string().regex(/^[a-z][a-z0-9_]{0,63}$/, "must match [a-z][a-z0-9_]{0,63}");
 /** Numbers that a double holds exactly, as every body parser of ours demands (RFC 7493). */
 const property = z.union(
   [anyText(0, 512), z.number().min(Number.MIN_SAFE_INTEGER).max(Number.MAX_SAFE_INTEGER), z.boolean(), z.null()],
@@ -26,7 +26,6 @@ export const trackedEvent = z.strictObject({
 export type TrackedEvent = z.infer<typeof trackedEvent>;
 
 export const trackBody = z.strictObject({ events: z.array(trackedEvent).min(1).max(1000) });
-export type TrackBody = z.infer<typeof trackBody>;
 export const tracked = z.object({ accepted: z.number().int() });
 
 const range = { from: instant.optional(), to: instant.optional() };

@@ -2,7 +2,7 @@ import { z } from "zod";
 
 /** Fields that several bodies share, with the limits of the public API. Lengths count characters (code points). */
 /** All ISO 3166-1 alpha-2 codes. */
-export const countryCodes: readonly string[] = (
+const countryCodes: readonly string[] = (
   "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC CD CF CG " +
   "CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD GE GF GG GH GI GL " +
   "GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA " +
@@ -85,7 +85,7 @@ const VISIBLE =
 const visible = new RegExp(VISIBLE, "u");
 
 /** Whether there is anything to see in a text. */
-export function isVisible(value: string): boolean {
+function isVisible(value: string): boolean {
   return visible.test(value);
 }
 

@@ -25,7 +25,7 @@ export type SearchQuery = z.infer<typeof searchQuery>;
 export const suggestQuery = z.object({ q: text(0, 100).default(""), limit: wholeNumber(1, 20, 8) });
 
 const bucket = z.object({ value: z.string(), count: z.number().int() });
-export const searchHit = z.object({
+const searchHit = z.object({
   id: z.uuid(),
   handle: z.string(),
   displayName: z.string(),

@@ -19,12 +19,7 @@ const RENEW = `${GUARD}return redis.call('PEXPIRE', KEYS[1], ARGV[2])`;
 const RELEASE = `${GUARD}return redis.call('DEL', KEYS[1])`;
 
 /** Runs a script of the relay. */
-export async function command(
-  redis: Redis,
-  script: string,
-  keys: string[],
-  args: (string | number)[],
-): Promise<unknown> {
+async function command(redis: Redis, script: string, keys: string[], args: (string | number)[]): Promise<unknown> {
   try {
     return await redis.eval(script, keys.length, ...keys, ...args);
   } catch (error) {

@@ -5,7 +5,6 @@ import {
   connect,
   DeliverPolicy,
   type JetStreamManager,
-  millis,
   type NatsConnection,
   nanos,
   RetentionPolicy,
@@ -207,5 +206,3 @@ export async function makeWorld(postgres: TestEngine, nats: TestEngine): Promise
 export function values(messages: Message[]): string[] {
   return messages.map((m) => (JSON.parse(m.data) as { value: string }).value);
 }
-
-export { millis };

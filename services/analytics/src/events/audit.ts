@@ -63,7 +63,7 @@ interface View {
 }
 
 /** A round that came to no end: why, and of how much. */
-export class AuditUnfinished extends Error {
+class AuditUnfinished extends Error {
   override name = "AuditUnfinished";
 }
 

@@ -5,7 +5,7 @@ import { type ClickHouse, StoreUnavailable } from "./client.ts";
 import { ANONYMOUS } from "./facts.ts";
 
 /** How an erased person is remembered: by SHA-256 of the id, so that a late or repeated fact arrives anonymous. */
-export function personHash(userId: string): string {
+function personHash(userId: string): string {
   return createHash("sha256").update(userId).digest("hex");
 }
 

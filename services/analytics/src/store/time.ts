@@ -5,7 +5,7 @@ const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 
 /** Number of the interval (since 1970, UTC; weeks start on Monday) that holds a time in ms since 1970. */
-export function bucketOf(interval: Interval, ms: number): number {
+function bucketOf(interval: Interval, ms: number): number {
   switch (interval) {
     case "hour":
       return Math.floor(ms / HOUR);

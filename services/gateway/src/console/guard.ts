@@ -6,7 +6,7 @@ import type { GatewayConfig } from "../config.ts";
 import type { Authenticate } from "../http/authenticate.ts";
 
 /** The header that carries the console's token. That it is no simple header makes a browser ask first, and nobody is ever told yes: CORS is off. */
-export const consoleHeader = "quartet-console";
+const consoleHeader = "quartet-console";
 
 export interface Guard {
   /** Whether a request carries the console's token, wherever it comes from. */

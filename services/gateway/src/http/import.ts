@@ -110,7 +110,7 @@ function withUserId({ userKey, ...event }: ImportedEvent, index: number, ids: Ma
 }
 
 /** An event without an id gets one from what it says, the second of two equal ones in a body another than the first: the same body again is the same events. */
-export function withIds(events: TrackedEvent[]): TrackedEvent[] {
+function withIds(events: TrackedEvent[]): TrackedEvent[] {
   const seen = new Map<string, number>();
   return events.map((event) => {
     if (event.id !== undefined) return event;
@@ -129,7 +129,7 @@ export function withIds(events: TrackedEvent[]): TrackedEvent[] {
 }
 
 /** Events in the order given, in pieces that `/v1/track` takes: at most 1000, at most 900 KiB. */
-export function* chunks(events: TrackedEvent[]): Generator<{ from: number; events: TrackedEvent[] }> {
+function* chunks(events: TrackedEvent[]): Generator<{ from: number; events: TrackedEvent[] }> {
   let from = 0;
   let bytes = 0;
   for (let i = 0; i < events.length; i++) {

@@ -252,5 +252,3 @@ export function sendAnswer(req: Request, res: Response, answer: PeerAnswer<Buffe
   if (length !== undefined) res.setHeader("Content-Length", length);
   res.end(req.method === "HEAD" ? undefined : answer.body);
 }
-
-export type { Identity };

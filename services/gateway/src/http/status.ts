@@ -31,7 +31,7 @@ export async function collectStatus(peers: Peers, timeoutMs: number, requestId?:
 }
 
 /** One status of all. Of the audits the drifts are added and the oldest check counts; NATS is up if it answers anybody. */
-export function foldStatus(parts: Map<ServiceName, ServiceStatus | undefined>): StatusBody {
+function foldStatus(parts: Map<ServiceName, ServiceStatus | undefined>): StatusBody {
   const stores: Record<string, unknown> = {};
   const services: StatusBody["services"] = { gateway: { up: true } };
   const folded: Pick<StatusBody, "streams" | "projectors" | "relays"> = { streams: {}, projectors: {}, relays: {} };

@@ -55,7 +55,7 @@ export function isSnapshotGone(error: unknown): boolean {
 }
 
 /** Everything but an answer about the request itself means that Elasticsearch is away or unwell. */
-export function isElasticsearchFault(error: unknown): boolean {
+function isElasticsearchFault(error: unknown): boolean {
   if (error instanceof HttpProblem || isSnapshotGone(error)) return false;
   if (error instanceof TypeError || error instanceof RangeError) return false;
   const status = statusOf(error);

@@ -87,7 +87,7 @@ const EMOJI = "\\p{Regional_Indicator}{1,2}|\\p{Extended_Pictographic}[\\u{e0020
 const PIECE = new RegExp(`(?<sign>${SIGN})|(?<syllable>${SYLLABLE})|${FIRST}(?:${HIDDEN}*${LETTER})*|${EMOJI}`, "gv");
 
 /** The words of a text in order, folded, with their places. */
-export function wordsOf(text: string): Word[] {
+function wordsOf(text: string): Word[] {
   const words: Word[] = [];
   for (const match of text.matchAll(PIECE)) {
     const { sign, syllable } = match.groups ?? {};

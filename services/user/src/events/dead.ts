@@ -71,4 +71,3 @@ export function createDeadLetterOffice(broker: Broker, repair: (request: RepairR
     },
   };
 }
-export type DeadLetterOffice = ReturnType<typeof createDeadLetterOffice>;

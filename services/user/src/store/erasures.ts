@@ -6,9 +6,9 @@ export const PARTICIPANTS = ["session", "search", "analytics"] as const;
 export type Participant = (typeof PARTICIPANTS)[number];
 
 /** For how long after its completion an erasure is swept again: messages that were in flight arrive by then. */
-export const SWEEP_MINUTES = 10;
+const SWEEP_MINUTES = 10;
 /** An erasure that takes longer is overdue and shows in the metrics. */
-export const OVERDUE_MINUTES = 15;
+const OVERDUE_MINUTES = 15;
 
 export interface ErasureRow {
   id: string;

@@ -1,7 +1,7 @@
 import { type Database, type Queryable, Refusal } from "./database.ts";
 
 /** How long an answer is remembered. */
-export const ANSWER_HOURS = 24;
+const ANSWER_HOURS = 24;
 
 /** A key that a caller chose for a request, and the request's HMACs to recognise it by: the first is written down, each is known again. */
 export interface IdempotencyClaim {

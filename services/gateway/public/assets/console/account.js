@@ -142,7 +142,7 @@ async function edit(fields) {
 }
 
 /** Forgets who was logged in. */
-export function forgetMe() {
+function forgetMe() {
   me.token = me.user = me.password = me.sessionId = null;
   mode = "sign-up";
   show();

@@ -138,7 +138,7 @@ function buildTry() {
 }
 
 /** Shows each engine the orders that make sense now, and how the load goes. */
-export function showControl(control) {
+function showControl(control) {
   if (!control) return;
   for (const [engine, state] of Object.entries(control.engines)) {
     const acts = $(`node-${engine}`).querySelector("[data-acts]");
