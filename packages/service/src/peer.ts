@@ -168,7 +168,7 @@ export function signalOf(res: Pick<Response, "closed" | "once">): AbortSignal {
  * The answer if it has the wanted status. A 503 or 429 of the peer passes on as it is (with its `Retry-After`); anything else is `unavailable(peer)`:
  * an answer nobody agreed on is as good as none.
  */
-export function expectStatus(peer: Peer, answer: PeerAnswer, ...wanted: number[]): PeerAnswer {
+export function expectStatus(peer: Pick<Peer, "name">, answer: PeerAnswer, ...wanted: number[]): PeerAnswer {
   if (wanted.includes(answer.status)) return answer;
   const retry = answer.headers["retry-after"];
   if (answer.status === 503 || answer.status === 429) {

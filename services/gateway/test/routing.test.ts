@@ -1,9 +1,63 @@
+import { operations } from "@quartet/contracts/openapi";
 import { describe, expect, it, vi } from "vitest";
 import { routes } from "../src/http/proxy.ts";
 import { ann, json, operatorToken } from "./harness.ts";
 import { useGateway } from "./setup.ts";
 
 const { up, all, call, raw } = useGateway();
+
+describe("every call to a service", () => {
+  it("says for which client and which request it is made, whatever the operation", async () => {
+    for (const upstream of all)
+      for (const method of ["GET", "POST", "PATCH", "DELETE"])
+        upstream.on(`${method} *`, (seen, res) =>
+          seen.url === "/internal/introspect"
+            ? json(res, 200, { sessionId: "s", userId: ann })
+            : json(res, 200, { users: [], ids: [["k", ann]], accepted: 1, audits: [], requested: {} }),
+        );
+    const called = new Set<string>();
+    for (const { method, path, auth, body } of operations) {
+      const at = path
+        .replace("{id}", path.includes("erasures") ? "e".repeat(43) : ann)
+        .replace("{seq}", "1")
+        .replace("{store}", "search");
+      const store = { store: "search" };
+      const imported = {
+        users: [{ key: "here", displayName: "Ann" }],
+        events: [{ name: "a", userKey: "k" }],
+      };
+      const sent = path === "/v1/admin/import" ? imported : path === "/v1/admin/rebuilds" ? store : {};
+      await call(method.toUpperCase(), at, {
+        token: auth === "operator" ? operatorToken : "anns-token",
+        headers: { "x-request-id": "mine-2", "quartet-client": "192.0.2.1" },
+        ...(body ? { body: sent } : {}),
+      });
+      for (const upstream of all)
+        for (const seen of upstream.seen.splice(0)) {
+          called.add(`${upstream.name} ${seen.url.split("?")[0]}`);
+          const { "quartet-client": client, "x-request-id": id } = seen.headers;
+          expect({ client, id }, `${seen.method} ${seen.url} for ${method} ${path}`).toEqual({
+            client: "127.0.0.1",
+            id: "mine-2",
+          });
+        }
+    }
+    // Those that are made beside passing on.
+    for (const name of [
+      "session /internal/introspect",
+      "user /internal/import",
+      "user /internal/import/keys",
+      "analytics /v1/track",
+      "user /internal/dead",
+      "user /internal/dead/1/retry",
+      "search /internal/rebuild",
+      "user /internal/audit",
+      "search /internal/status",
+      `search /internal/similar/${ann}`,
+    ])
+      expect([...called]).toContain(name);
+  });
+});
 
 describe("passing through", () => {
   it("hands on what belongs to the request, and nothing that would forge or leak", async () => {

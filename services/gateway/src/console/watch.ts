@@ -90,7 +90,7 @@ export class Watch {
 
   async #tick(): Promise<void> {
     const [status, control] = await Promise.all([
-      collectStatus(this.#peers, statusTimeoutMs),
+      collectStatus(this.#peers, statusTimeoutMs, null),
       this.#control?.state().catch(() => null) ?? null,
     ]);
     const at = Date.now();
@@ -111,7 +111,7 @@ export class Watch {
   async #flow(name: ServiceName): Promise<void> {
     const after = this.#asked.get(name);
     const path = `/internal/activity${after === undefined ? "" : `?after=${after}`}`;
-    const answer = await this.#peers[name].request("GET", path, { timeoutMs: flowTimeoutMs });
+    const answer = await this.#peers[name].request("GET", path, { for: null, timeoutMs: flowTimeoutMs });
     if (answer.status !== 200) return;
     const { until, sightings } = answer.body as { until: number; sightings: Sighting[] };
     this.#asked.set(name, until);

@@ -1,15 +1,8 @@
 import { createHash, timingSafeEqual } from "node:crypto";
-import {
-  expectStatus,
-  forbidden,
-  type Identity,
-  type Peer,
-  requestIdOf,
-  unauthorized,
-  unavailable,
-} from "@quartet/service";
+import { expectStatus, forbidden, type Identity, unauthorized, unavailable } from "@quartet/service";
 import type { Request } from "express";
 import { z } from "zod";
+import type { Callee } from "./peers.ts";
 
 /** Finds out who makes a request; undefined if it carries no `Authorization`. 401 for one that is not valid, 503 if Session does not answer. */
 export type Authenticate = (req: Request) => Promise<Identity | undefined>;
@@ -21,7 +14,7 @@ const introspectionMs = 700;
  * The operator's token is compared here, in constant time; every other bearer token is asked about at Session, each time: nothing is
  * cached, so a revoked token is refused from the moment its revocation is committed.
  */
-export function authenticator(session: Peer, isOperator: (req: Request) => boolean): Authenticate {
+export function authenticator(session: Callee, isOperator: (req: Request) => boolean): Authenticate {
   return async (req) => {
     if (req.headers.authorization === undefined) return undefined;
     const token = bearerOf(req);
@@ -29,7 +22,7 @@ export function authenticator(session: Peer, isOperator: (req: Request) => boole
     if (isOperator(req)) return { kind: "operator" };
     const answer = await session.request("POST", "/internal/introspect", {
       body: { token },
-      requestId: requestIdOf(req),
+      for: req,
       timeoutMs: introspectionMs,
       idempotent: true,
     });

@@ -1,4 +1,4 @@
-import { badRequest, requestIdOf } from "@quartet/service";
+import { badRequest } from "@quartet/service";
 import type { Express, Request, Response } from "express";
 import { requireOperator } from "./authenticate.ts";
 import type { GatewayContext } from "./peers.ts";
@@ -12,7 +12,7 @@ export function addDeadLetters(app: Express, { peers, authenticate }: GatewayCon
       req,
       res,
       await peers.user.forward(req.method, pathOf(req), {
-        requestId: requestIdOf(req),
+        for: req,
         idempotent: req.method === "GET",
       }),
     );

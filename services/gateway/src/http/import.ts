@@ -10,19 +10,10 @@ import {
   mergeTokens,
   type TrackedEvent,
 } from "@quartet/contracts";
-import {
-  badRequest,
-  expectStatus,
-  type FieldError,
-  HttpProblem,
-  type Peer,
-  type PeerAnswer,
-  parseBody,
-  requestIdOf,
-} from "@quartet/service";
+import { badRequest, expectStatus, type FieldError, HttpProblem, type PeerAnswer, parseBody } from "@quartet/service";
 import type { Express, Request, Response } from "express";
 import { requireOperator } from "./authenticate.ts";
-import type { GatewayContext } from "./peers.ts";
+import type { Callee, GatewayContext } from "./peers.ts";
 
 /** A bulk load may take longer than a click. A store that is down is still told within two seconds, by its service. */
 const usersTimeoutMs = 10_000;
@@ -39,15 +30,14 @@ export function addImport(app: Express, { peers, authenticate, tokens }: Gateway
   app.post("/v1/admin/import", async (req: Request, res: Response) => {
     await requireOperator(authenticate, req);
     const body = parseBody(importBody, req);
-    const requestId = requestIdOf(req);
     const parts: ConsistencyToken[] = [];
-    const ids = await idsOfEarlier(peers.user, body, requestId);
+    const ids = await idsOfEarlier(peers.user, body, req);
 
     let users: ImportedBody["users"] = [];
     if (body.users.length > 0) {
       const answer = await peers.user.request("POST", "/internal/import", {
         body: { users: body.users },
-        requestId,
+        for: req,
         timeoutMs: usersTimeoutMs,
         idempotent: true,
       });
@@ -65,7 +55,7 @@ export function addImport(app: Express, { peers, authenticate, tokens }: Gateway
       const answer = await peers.analytics.request("POST", "/v1/track", {
         body: { events: chunk.events },
         identity: { kind: "operator" },
-        requestId,
+        for: req,
         timeoutMs: eventsTimeoutMs,
       });
       count += (accepted(peers.analytics, answer, 202, chunk.from) as { accepted: number }).accepted;
@@ -79,14 +69,14 @@ export function addImport(app: Express, { peers, authenticate, tokens }: Gateway
 }
 
 /** The ids of the people whom events name by key and who are not in this body: of an earlier import. 400 for one that was never imported, before anything is written. */
-async function idsOfEarlier(user: Peer, body: ImportBody, requestId: string): Promise<Map<string, string>> {
+async function idsOfEarlier(user: Callee, body: ImportBody, req: Request): Promise<Map<string, string>> {
   const here = new Set(body.users.map((u) => u.key));
   const keys = [
     ...new Set(body.events.flatMap((e) => (e.userKey !== undefined && !here.has(e.userKey) ? e.userKey : []))),
   ];
   const ids = new Map<string, string>();
   if (keys.length > 0) {
-    const answer = await user.request("POST", "/internal/import/keys", { body: { keys }, requestId, idempotent: true });
+    const answer = await user.request("POST", "/internal/import/keys", { body: { keys }, for: req, idempotent: true });
     // a User of an older release has no such call, and so knows no earlier keys
     const known = expectStatus(user, answer, 200, 404).status === 200;
     for (const [key, id] of known ? (answer.body as { ids: [key: string, id: string][] }).ids : []) ids.set(key, id);
@@ -145,7 +135,7 @@ function* chunks(events: TrackedEvent[]): Generator<{ from: number; events: Trac
 }
 
 /** The body of a good answer. A 4xx of the service is about this very body: it passes on, with the events' positions in it. */
-function accepted(peer: Peer, answer: PeerAnswer, wanted: number, firstEvent = 0): unknown {
+function accepted(peer: Callee, answer: PeerAnswer, wanted: number, firstEvent = 0): unknown {
   if (
     answer.status >= 400 &&
     answer.status < 500 &&

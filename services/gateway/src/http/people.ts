@@ -1,17 +1,9 @@
 import { userIdField } from "@quartet/contracts";
-import {
-  ClientGone,
-  HttpProblem,
-  type Identity,
-  notFound,
-  parseParams,
-  requestIdOf,
-  whileAwaited,
-} from "@quartet/service";
+import { ClientGone, HttpProblem, type Identity, notFound, parseParams, whileAwaited } from "@quartet/service";
 import type { Express, Request, Response } from "express";
 import { z } from "zod";
 import { budgetMs, type GatewayContext, type ServiceName, serviceNames } from "./peers.ts";
-import { clientHeaders, startWait } from "./proxy.ts";
+import { startWait } from "./proxy.ts";
 
 /** What one service said about a person: `body` absent if it has nothing to say, `missing` if it did not answer. */
 interface Part {
@@ -52,9 +44,9 @@ export function addPeople(app: Express, context: GatewayContext): void {
       try {
         const answer = await peer.request("GET", path, {
           identity,
-          requestId: requestIdOf(req),
+          for: req,
           timeoutMs,
-          headers: service === "user" ? clientHeaders(req) : { ...clientHeaders(req), ...wait.headers },
+          ...(service === "user" ? {} : { headers: wait.headers }),
           signal,
         });
         if (answer.status === 404 && service === "user") throw notFound("there is no such person");

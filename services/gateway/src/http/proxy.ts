@@ -1,12 +1,10 @@
 import {
   canonicalAddress,
-  clientHeader,
   type Identity,
   notFound,
   type PeerAnswer,
   parseWait,
   rawBody,
-  requestIdOf,
   unauthorized,
   whileAwaited,
 } from "@quartet/service";
@@ -115,7 +113,7 @@ export function addProxy(app: Express, context: GatewayContext): void {
         peers[service].forward(req.method, req.url, {
           identity: identity ?? null,
           headers: { ...requestHeaders(req), ...wait.headers },
-          requestId: requestIdOf(req),
+          for: req,
           timeoutMs: left(),
           // a DELETE is not sent again: its second answer would be another one; and a sign-up alone honours the key
           idempotent:
@@ -213,14 +211,9 @@ function askedToWait(req: Request): number {
   return parseWait(req.headers.prefer) * 1000;
 }
 
-/** For which client a call to a service is made. */
-export function clientHeaders(req: Request): Record<string, string> {
-  return { [clientHeader]: canonicalAddress(req.ip) };
-}
-
-/** The headers of a request that a service gets to see, and for which client it is. */
+/** The headers of a request that a service gets to see. */
 function requestHeaders(req: Request): Record<string, string> {
-  const passed = clientHeaders(req);
+  const passed: Record<string, string> = {};
   for (const name of passedRequestHeaders) {
     const value = req.headers[name];
     if (typeof value === "string") passed[name] = value;

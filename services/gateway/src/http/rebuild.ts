@@ -1,5 +1,5 @@
 import { rebuildable, rebuildBody } from "@quartet/contracts";
-import { notFound, parseBody, requestIdOf } from "@quartet/service";
+import { notFound, parseBody } from "@quartet/service";
 import type { Express, Request } from "express";
 import { requireOperator } from "./authenticate.ts";
 import { budgetMs, type GatewayContext, type ServiceName } from "./peers.ts";
@@ -18,7 +18,7 @@ export async function askEach<A, N extends ServiceName = ServiceName>(
   const ask = async (name: N): Promise<void> => {
     try {
       const answer = await peers[name].request(method, path, {
-        requestId: requestIdOf(req),
+        for: req,
         timeoutMs: budgetMs - 300,
       });
       if (answer.status >= 300) silent.push(name);
@@ -45,7 +45,7 @@ export function addRebuilds(app: Express, context: GatewayContext): void {
   app.post("/v1/admin/rebuilds", async (req, res) => {
     await requireOperator(authenticate, req);
     const { store } = parseBody(rebuildBody, req);
-    const answer = await peers[store].forward("POST", "/internal/rebuild", { requestId: requestIdOf(req) });
+    const answer = await peers[store].forward("POST", "/internal/rebuild", { for: req });
     if (answer.status === 202) res.setHeader("Location", `/v1/admin/rebuilds/${store}`);
     sendAnswer(req, res, answer);
   });
@@ -54,6 +54,6 @@ export function addRebuilds(app: Express, context: GatewayContext): void {
     await requireOperator(authenticate, req);
     const store = rebuildable.safeParse(req.params.store).data;
     if (!store) throw notFound("there is no such derived store");
-    sendAnswer(req, res, await peers[store].forward("GET", "/internal/rebuild", { requestId: requestIdOf(req) }));
+    sendAnswer(req, res, await peers[store].forward("GET", "/internal/rebuild", { for: req }));
   });
 }

@@ -1,5 +1,4 @@
 import type { ServiceStatus, StatusBody } from "@quartet/contracts";
-import { requestIdOf } from "@quartet/service";
 import type { Express, Request, Response } from "express";
 import { requireOperator } from "./authenticate.ts";
 import { type GatewayContext, type Peers, type ServiceName, serviceNames } from "./peers.ts";
@@ -13,15 +12,15 @@ export function addStatus(app: Express, { peers, authenticate }: GatewayContext)
   app.get("/v1/admin/status", async (req: Request, res: Response) => {
     await requireOperator(authenticate, req);
     res.setHeader("Cache-Control", "no-store");
-    res.json(await collectStatus(peers, timeoutMs, requestIdOf(req)));
+    res.json(await collectStatus(peers, timeoutMs, req));
   });
 }
 
-/** Asks every service at the same time and folds what they say, within `timeoutMs`. */
-export async function collectStatus(peers: Peers, timeoutMs: number, requestId?: string): Promise<StatusBody> {
+/** Asks every service at the same time and folds what they say, within `timeoutMs`; for a request, or for nobody's. */
+export async function collectStatus(peers: Peers, timeoutMs: number, req: Request | null): Promise<StatusBody> {
   const ask = async (name: ServiceName): Promise<[ServiceName, ServiceStatus | undefined]> => {
     try {
-      const answer = await peers[name].request("GET", "/internal/status", { requestId, timeoutMs });
+      const answer = await peers[name].request("GET", "/internal/status", { for: req, timeoutMs });
       return [name, answer.status === 200 ? (answer.body as ServiceStatus) : undefined];
     } catch {
       return [name, undefined];
