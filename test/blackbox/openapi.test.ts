@@ -1,7 +1,18 @@
 import fc from "fast-check";
+import { request } from "undici";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { eventually, logIn, signUp } from "../lib/client.ts";
-import { type Attempt, attemptsOf, complaint, type Described, type Document, type Seen } from "../lib/fuzz.ts";
+import {
+  type Attempt,
+  attemptsOf,
+  complaint,
+  complaintOfOther,
+  type Described,
+  type Document,
+  Given,
+  otherMethodsOf,
+  type Seen,
+} from "../lib/fuzz.ts";
 import { client } from "../lib/system.ts";
 
 /** `QUARTET_FUZZ_MINUTES=10` goes on for so long, `QUARTET_FUZZ_SEED` repeats a run. */
@@ -9,33 +20,40 @@ const MINUTES = Number(process.env.QUARTET_FUZZ_MINUTES ?? 0);
 const SEED = Number(process.env.QUARTET_FUZZ_SEED ?? Date.now() % 2 ** 31);
 const SHORT_MS = 20_000;
 const AT_ONCE = 6;
+/** So many are logged in, as fast as the requests end their sessions. */
+const CALLERS = 5;
 const token = client.operatorToken;
 
 async function send(sent: Attempt): Promise<Seen> {
-  const response = await fetch(client.url + sent.path, {
-    method: sent.method,
-    headers: { ...sent.headers, Authorization: `Bearer ${token}` },
+  const bearer = sent.as === "operator" ? token : sent.as === "nobody" ? undefined : sent.as.token;
+  const answer = await request(client.url + sent.path, {
+    method: sent.method as "GET",
+    headers: { ...sent.headers, ...(bearer ? { Authorization: `Bearer ${bearer}` } : {}) },
     ...(sent.body === undefined ? {} : { body: sent.body }),
-    redirect: "manual",
     signal: AbortSignal.timeout(60_000),
   });
-  return { status: response.status, headers: response.headers, text: await response.text() };
+  const headers = new Headers(Object.entries(answer.headers).map(([name, value]) => [name, String(value)]));
+  return { status: answer.statusCode, headers, text: await answer.body.text() };
 }
 
 const told = (sent: Attempt) =>
-  `${sent.method} ${sent.path} ${JSON.stringify(sent.headers)} ${(sent.body ?? "").slice(0, 2000)}`;
+  `${typeof sent.as === "string" ? sent.as : "a person"}: ${sent.method} ${sent.path} ${JSON.stringify(sent.headers)} ${(sent.body ?? "").slice(0, 2000)}`;
 
 describe("the OpenAPI document and the API are one", () => {
   let document: Document;
-  const known: Record<string, unknown[]> = { id: [], userId: [], seq: [1, 2] };
+  const given = new Given();
+  let entering: Promise<void> | undefined;
+  const enter = async (): Promise<void> => {
+    const person = await signUp(client);
+    const { token, session } = await logIn(client, person);
+    given.add("user", person.id);
+    given.add("session", session.id);
+    given.add("caller", { userId: person.id, token });
+  };
   beforeAll(async () => {
     document = (await client.get<Document>("/openapi.json")).body;
-    for (let i = 0; i < 5; i++) {
-      const person = await signUp(client);
-      const { session } = await logIn(client, person);
-      (known.id as unknown[]).push(person.id, session.id);
-      (known.userId as unknown[]).push(person.id);
-    }
+    given.add("seq", 1, 2);
+    for (let i = 0; i < CALLERS; i++) await enter();
   });
   // A rebuild that was asked for is over before the next file begins.
   afterAll(async () => {
@@ -56,8 +74,19 @@ describe("the OpenAPI document and the API are one", () => {
           op: op as Described,
         })),
       );
-      const made = operations.map(({ name, method, path, op }, i) => {
-        const attempts = attemptsOf(method, path, op, (parameter) => known[parameter] ?? []);
+      const asked = [
+        ...operations.map(({ name, method, path, op }) => ({
+          name,
+          attempts: attemptsOf(method, path, op, given),
+          wrong: (sent: Attempt, seen: Seen) => complaint(document, op, sent, seen),
+        })),
+        ...Object.entries(document.paths).map(([path, methods]) => ({
+          name: `others of ${path}`,
+          attempts: otherMethodsOf(path, Object.keys(methods), given),
+          wrong: (sent: Attempt, seen: Seen) => complaintOfOther(document, sent, seen),
+        })),
+      ];
+      const made = asked.map(({ name, attempts, wrong }, i) => {
         let batch: Attempt[] = [];
         let round = 0;
         const next = () => {
@@ -65,18 +94,26 @@ describe("the OpenAPI document and the API are one", () => {
             batch = fc.sample(attempts, { numRuns: 40, seed: (SEED + 7919 * i + 104_729 * round++) | 0 }).reverse();
           return batch.pop() as Attempt;
         };
-        return { name, op, next, statuses: new Map<number, number>() };
+        return { name, wrong, next, statuses: new Map<string, number>() };
       });
       const complaints: string[] = [];
       const deadline = Date.now() + (MINUTES > 0 ? MINUTES * 60_000 : SHORT_MS);
       let turn = 0;
       const client = async () => {
         while (Date.now() < deadline && complaints.length < 20) {
-          const { op, next, statuses } = made[turn++ % made.length] as (typeof made)[number];
+          if (given.callers < CALLERS) {
+            entering ??= enter().finally(() => {
+              entering = undefined;
+            });
+            await entering;
+          }
+          const { wrong: wrongOf, next, statuses } = made[turn++ % made.length] as (typeof made)[number];
           const sent = next();
           const seen = await send(sent);
-          statuses.set(seen.status, (statuses.get(seen.status) ?? 0) + 1);
-          const wrong = complaint(document, op, sent, seen);
+          const counted = `${typeof sent.as === "string" ? sent.as : "person"}${sent.wrong ? " wrong" : ""} ${seen.status}`;
+          statuses.set(counted, (statuses.get(counted) ?? 0) + 1);
+          given.learn(sent, seen);
+          const wrong = wrongOf(sent, seen);
           if (wrong)
             complaints.push(
               `${wrong} - ${sent.wrong ? `(${sent.wrong}) ` : ""}${told(sent)} - ${seen.status} ${seen.text.slice(0, 600)}`,

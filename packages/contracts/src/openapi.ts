@@ -7,6 +7,10 @@ export { operations } from "./operations.ts";
 
 type Json = Record<string, unknown>;
 
+const TAG = '(?:W/)?"[!#-~\\u0080-\\u00ff]*"';
+/** What a token is made of, and the mark behind it: whoever invents one does not come so far by chance. Without a mark: of the release before this one. */
+const TOKEN = "(?:eyJ[A-Za-z0-9_-]+|e30)(?:[.][A-Za-z0-9_-]{21}[AQgw])?";
+
 /** Of what a caller may send. What is malformed is a 400, but for `Prefer` and `If-None-Match`, which are ignored then, as their RFCs say. */
 const requestHeaders: Record<string, { description: string; schema: Json }> = {
   "Idempotency-Key": {
@@ -15,12 +19,16 @@ const requestHeaders: Record<string, { description: string; schema: Json }> = {
   },
   "If-Match": {
     description: "Only if the revision is still one of these, else 412",
-    schema: { type: "string", pattern: '^(?:[*]|(?:W/)?"[!#-~]*"(?:, *(?:W/)?"[!#-~]*")*)$' },
+    schema: {
+      type: "string",
+      pattern: `^(?:[*]|[ \\t,]*${TAG}(?:[ \\t]*,[ \\t,]*${TAG})*[ \\t,]*)$`,
+      examples: ['"1"'],
+    },
   },
   "If-None-Match": { description: "304 if the revision is still one of these", schema: { type: "string" } },
   "Consistency-Token": {
-    description: "From an accepted write: what a reader has to have seen",
-    schema: { type: "string", pattern: "^[A-Za-z0-9._~-]*$", maxLength: 8000 },
+    description: "From an accepted write: what a reader has to have seen; nothing if empty",
+    schema: { type: "string", pattern: `^(?:${TOKEN})?$`, maxLength: 6023, examples: [""] },
   },
   Prefer: {
     description: "`wait=2`: wait up to so many seconds (at most 10) until the token's write is visible",
@@ -38,7 +46,7 @@ const responseHeaders: Record<string, { description: string; required?: true; sc
   "Consistency-Token": {
     description: "What a reader has to have seen to see this write",
     required: true,
-    schema: { type: "string", pattern: "^[A-Za-z0-9._~-]+$" },
+    schema: { type: "string", pattern: `^${TOKEN}$` },
   },
   "Preference-Applied": {
     description: "The token's write is in this answer",
@@ -74,8 +82,8 @@ const problemTexts: Record<number, string> = {
   408: "The request did not come in time",
   409: "Not now: taken (`errors` names the field), or under way",
   412: "The revision has moved on",
-  413: "The body is too large",
-  415: "The body is not application/json in UTF-8, or is compressed",
+  413: "The body is too large, also where none is asked for",
+  415: "The body is not application/json in UTF-8, or, also where none is asked for, is compressed",
   422: "The Idempotency-Key came with another body",
   429: "Too many requests",
   417: "`Expect` asks for more than `100-continue`",
@@ -133,7 +141,8 @@ function responses(op: Operation): Json {
   const codes = new Set([
     400,
     ...(op.auth === "none" ? [] : [401]),
-    ...(op.body ? [413, 415] : []),
+    413,
+    415,
     ...(op.problems ?? []),
     429,
     503,
@@ -173,8 +182,9 @@ Lengths count characters (Unicode code points), patterns are ECMA-262's with the
 and as \`x-rules\`: the fields, which a 400 names, and the rule.
 
 A body is one JSON object in UTF-8, as RFC 7493 has it: numbers that a double holds, no key twice, no lone surrogates. It is at most 64 KiB, 1 MiB for
-\`/v1/track\`, 8 MiB for \`/v1/admin/import\`, not compressed. Fields that are not known are refused; query parameters that are not known are not looked at.
-GET also answers HEAD; another method than those of a path is 405, with \`Allow\`.`;
+\`/v1/track\`, 8 MiB for \`/v1/admin/import\`, not compressed; where none is asked for, one of at most 64 KiB is not looked at. Fields that are not known are refused; query parameters that are not known are not looked at.
+GET also answers HEAD, as GET does but for the body, and every path OPTIONS, by 204 with \`Allow\`; another method than those of a path is 405, with \`Allow\`, and a method
+that HTTP does not have is 400.`;
 
 /** The OpenAPI 3.1 document of the public API. */
 export function openApi(): Json {

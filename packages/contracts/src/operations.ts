@@ -32,7 +32,7 @@ export interface Operation {
   status: number;
   response?: z.ZodType;
   responseHeaders?: string[];
-  /** Problem statuses beyond those that every operation has, 401 where a token is looked at, 413 and 415 where there is a body. */
+  /** Problem statuses beyond those that every operation has, 401 where a token is looked at. */
   problems?: number[];
   rules?: Rule[];
 }

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { createServer, type IncomingMessage, type RequestListener, type Server } from "node:http";
-import type { AddressInfo, Socket } from "node:net";
+import type { AddressInfo } from "node:net";
+import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 
 export interface Listening {
@@ -41,6 +42,7 @@ export function listen(handler: RequestListener, options: { host: string; port: 
     handler(req, res);
   });
   server.on("clientError", refuse);
+  server.on("connect", (_req, socket) => refuse({ code: "CONNECT" }, socket));
   server.on("checkExpectation", (req: IncomingMessage) => refuse({ code: "EXPECTATION" }, req.socket));
   return new Promise((resolve, reject) => {
     server.once("error", reject);
@@ -74,17 +76,18 @@ export function listen(handler: RequestListener, options: { host: string; port: 
   });
 }
 
-const REFUSALS: Record<string, [status: number, title: string, detail?: string]> = {
+const REFUSALS: Record<string, [status: number, title: string, detail?: string, headers?: object]> = {
   HPE_HEADER_OVERFLOW: [431, "Request Header Fields Too Large"],
   ERR_HTTP_REQUEST_TIMEOUT: [408, "Request Timeout"],
   EXPECTATION: [417, "Expectation Failed", "Expect may only ask for 100-continue"],
+  CONNECT: [405, "Method Not Allowed", "this is no proxy", { Allow: "" }],
   NO_HOST: [400, "Bad Request", "HTTP/1.1 needs a Host"],
 };
 
 /** What is not HTTP at all, or too large in its head, gets a problem too. */
-function refuse(error: { code?: string }, socket: Socket): void {
+function refuse(error: { code?: string }, socket: Duplex): void {
   if (error.code === "ECONNRESET" || !socket.writable) return void socket.destroy();
-  const [status, title, detail = title] = REFUSALS[error.code ?? ""] ?? [400, "Bad Request"];
+  const [status, title, detail = title, more] = REFUSALS[error.code ?? ""] ?? [400, "Bad Request"];
   const id = randomUUID();
   const slug = title.toLowerCase().replaceAll(" ", "-");
   const type = `urn:quartet:problem:${slug}`;
@@ -94,6 +97,7 @@ function refuse(error: { code?: string }, socket: Socket): void {
     "Content-Length": Buffer.byteLength(body),
     "X-Request-Id": id,
     Connection: "close",
+    ...more,
   };
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
   socket.end(`HTTP/1.1 ${status} ${title}\r\n${lines.join("")}\r\n${body}`);

@@ -211,6 +211,8 @@ describe("routing and errors", () => {
       [`GET / HTTP/1.1\r\nHost: x\r\nX: ${"y".repeat(40_000)}\r\n\r\n`, 431],
       ["GET / HTTP/1.1\r\n\r\n", 400],
       ["GET / HTTP/1.1\r\nHost: x\r\nExpect: the unexpected\r\n\r\n", 417],
+      ["CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", 405],
+      ["CONJURE / HTTP/1.1\r\nHost: x\r\n\r\n", 400],
     ] as const) {
       const socket = connect(new URL(api.url).port as unknown as number, "127.0.0.1");
       socket.write(bytes);

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { anyText, documentAs, instant, occurredAt, userIdField, wholeNumber } from "./fields.ts";
+import { anyText, documentAs, instant, occurredAt, userIdField, wholeNumber, withExamples } from "./fields.ts";
 
 const eventName = z.string().regex(/^[a-z][a-z0-9_.]{0,63}$/, "must match [a-z][a-z0-9_.]{0,63}");
 const propertyKey = z.string().regex(/^[a-z][a-z0-9_]{0,63}$/, "must match [a-z][a-z0-9_]{0,63}");
@@ -28,7 +28,10 @@ export type TrackedEvent = z.infer<typeof trackedEvent>;
 export const trackBody = z.strictObject({ events: z.array(trackedEvent).min(1).max(1000) });
 export const tracked = z.object({ accepted: z.number().int() });
 
-const range = { from: instant.optional(), to: instant.optional() };
+const range = {
+  from: withExamples(instant.optional(), "2026-01-01"),
+  to: withExamples(instant.optional(), "2026-02-01T00:00:00Z"),
+};
 const intervals = (...allowed: ("hour" | "day" | "week" | "month")[]) =>
   z.enum(allowed, `must be one of ${allowed.join(", ")}`).default("day");
 

@@ -23,6 +23,11 @@ export function documentAs<S extends z.ZodType>(schema: S, json: Json | ((genera
   return schema;
 }
 
+/** The same schema, with values that go well with each other for whoever makes requests from the document. */
+export function withExamples<S extends z.ZodType>(schema: S, ...examples: unknown[]): S {
+  return documentAs(schema, (generated) => ({ ...generated, examples }));
+}
+
 /** What the document says of a schema of which zod says `generated`. */
 export function documentOf(schema: z.core.$ZodType, generated: Json): Json {
   return documents.get(schema)?.(generated) ?? generated;
@@ -84,6 +89,21 @@ const ONE_LINE = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028-\\u202e\\u2066-\\u206
 const VISIBLE =
   "[^\\p{M}\\p{Z}\\p{Cc}\\p{Cf}\\p{Cs}\\p{Co}\\p{Default_Ignorable_Code_Point}\\p{Noncharacter_Code_Point}\\u2800\\u{1d159}\\u{13441}\\u{13442}]";
 const visible = new RegExp(VISIBLE, "u");
+/** The same in ranges, for the document: most who read it know fewer properties than an engine of this language. Halves of pairs are in no text. */
+const visibleInRanges = (): string => {
+  const ranges: [first: number, last: number][] = [];
+  for (let code = 0; code <= 0x10ffff; code++) {
+    const character = String.fromCodePoint(code);
+    if (isVisible(character) || !character.isWellFormed()) continue;
+    const range = ranges.at(-1);
+    if (range?.[1] === code - 1) range[1] = code;
+    else ranges.push([code, code]);
+  }
+  // Beyond four digits no two languages write an escape alike: such a character stands for itself.
+  const written = (code: number) =>
+    code < 0x10000 ? `\\u${code.toString(16).padStart(4, "0")}` : String.fromCodePoint(code);
+  return `[^${ranges.map(([first, last]) => (first === last ? written(first) : `${written(first)}-${written(last)}`)).join("")}]`;
+};
 
 /** Whether there is anything to see in a text. */
 function isVisible(value: string): boolean {
@@ -92,13 +112,15 @@ function isVisible(value: string): boolean {
 
 /** One line of min to max characters with something to see in it, which leaves the text around it as it is. */
 function visibleLine(min: number, max: number, ...examples: string[]) {
-  // In the document it is one pattern: whoever makes names from it looks at one.
-  const pattern = ONE_LINE.replace("*$", `*${VISIBLE}${ONE_LINE.slice(1)}`);
   return documentAs(
     text(min, max)
       .regex(new RegExp(ONE_LINE, "u"), "must have no characters that end the line or turn the text around it")
       .refine(isVisible, "must have a visible character"),
-    { type: "string", minLength: min, maxLength: max, pattern, examples },
+    // In the document it is one pattern: whoever makes names from it looks at one.
+    () => {
+      const pattern = ONE_LINE.replace("*$", `*${visibleInRanges()}${ONE_LINE.slice(1)}`);
+      return { type: "string", minLength: min, maxLength: max, pattern, examples };
+    },
   );
 }
 

@@ -17,7 +17,7 @@ export const searchQuery = z.object({
   cursor: z
     .string()
     .max(8000)
-    .regex(/^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{43}$/, "is not a cursor of ours")
+    .regex(/^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/, "is not a cursor of ours")
     .optional(),
 });
 export type SearchQuery = z.infer<typeof searchQuery>;

@@ -110,11 +110,11 @@ function schemaHtml(schema: Schema | undefined): string {
   return `${type}${limits(schema)}${text}`;
 }
 
-/** Large bounds and the patterns of formats say nothing to a reader. */
+/** Large bounds, long patterns and those of formats say nothing to a reader. */
 function limits(schema: Schema): string {
   const shown: string[] = [];
   if (schema.format) shown.push(String(schema.format));
-  else if (schema.pattern) shown.push(String(schema.pattern));
+  else if (typeof schema.pattern === "string" && schema.pattern.length <= 100) shown.push(schema.pattern);
   for (const [key, label] of [
     ["minLength", "≥"],
     ["maxLength", "≤"],

@@ -42,6 +42,10 @@ export function createCursors(secrets: readonly [Buffer, ...Buffer[]]) {
   };
 }
 
-export function badCursor(message: string): Error {
-  return badRequest({ path: "cursor", message });
+/** 400 for one that was good: it names `q` too, which is to be asked without it. */
+export function expiredCursor(): Error {
+  return badRequest([
+    { path: "cursor", message: "has expired: begin again without one" },
+    { path: "q", message: "is to be asked without a cursor again" },
+  ]);
 }

@@ -4,7 +4,7 @@ import type { Express } from "express";
 import { isSnapshotGone } from "../store/client.ts";
 import { firstPage, nextPage, type Page, snapshotSees, suggest } from "../store/search.ts";
 import type { SearchContext } from "./context.ts";
-import { badCursor, createCursors } from "./cursor.ts";
+import { createCursors, expiredCursor } from "./cursor.ts";
 
 /** The public reads. They need no token: what they show, everybody may see. */
 export function addSearchRoutes(app: Express, context: SearchContext & { keyring: Keyring }): void {
@@ -27,7 +27,7 @@ export function addSearchRoutes(app: Express, context: SearchContext & { keyring
         if (token) await awaitFreshness(res, { waitMs: 0, check: sees });
         page = await askFor(res, (signal) => nextPage(context, query, position, signal));
       } catch (error) {
-        if (isSnapshotGone(error)) throw badCursor("has expired: begin again without one");
+        if (isSnapshotGone(error)) throw expiredCursor();
         throw error;
       }
       if (token && !res.hasHeader("Quartet-Freshness") && readFreshness(req).waitMs > 0) {

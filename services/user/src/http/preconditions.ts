@@ -17,9 +17,9 @@ function parseTags(header: string): "*" | EntityTag[] | undefined {
   const tags: EntityTag[] = [];
   let rest = header;
   for (;;) {
-    rest = rest.replace(/^[\s,]+/, "");
+    rest = rest.replace(/^[ \t,]+/, "");
     if (rest === "") return tags.length > 0 ? tags : undefined;
-    const match = /^(W\/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*(?=,|$)/.exec(rest);
+    const match = /^(W\/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?=,|$)/.exec(rest);
     if (!match) return undefined;
     tags.push({ weak: match[1] !== undefined, value: match[2]! });
     rest = rest.slice(match[0].length);
