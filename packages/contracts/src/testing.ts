@@ -86,6 +86,7 @@ function fill(parts: string[], n: number): string {
 
 function matching(pattern: string): Arbitrary<string> | undefined {
   try {
+    // pattern: of our own document, in tests.
     return fc.stringMatching(new RegExp(pattern, "u"));
   } catch {
     return undefined;
@@ -94,13 +95,16 @@ function matching(pattern: string): Arbitrary<string> | undefined {
 
 function stringOf(schema: Schema): Arbitrary<string> {
   const { minLength = 0, maxLength = 60, pattern } = schema;
-  // What a pattern alone makes seldom has the length, and what lengths alone make seldom has the pattern: "no such character" is told by a filter.
+  // What a pattern alone makes seldom has the length, and what lengths alone make seldom has it: "no such character" is told by a filter.
   const excludes = /^\^\[\^[^\]]*\]\*\$$/.test(pattern ?? "");
   const byPattern = pattern && !excludes ? matching(pattern) : undefined;
   const made = byPattern ?? text(minLength, maxLength);
-  return made
-    .map((s) => (excludes ? [...s].map((c) => (new RegExp(pattern as string, "u").test(c) ? c : "b")).join("") : s))
-    .filter((s) => validator(schema)(s) as boolean);
+  return (
+    made
+      // pattern: of our own document, in tests.
+      .map((s) => (excludes ? [...s].map((c) => (new RegExp(pattern as string, "u").test(c) ? c : "b")).join("") : s))
+      .filter((s) => validator(schema)(s) as boolean)
+  );
 }
 
 function numberOf(schema: Schema, whole: boolean): Arbitrary<number> {

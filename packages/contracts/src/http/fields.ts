@@ -116,7 +116,7 @@ function visibleLine(min: number, max: number, ...examples: string[]) {
     text(min, max)
       .regex(new RegExp(ONE_LINE, "u"), "must have no characters that end the line or turn the text around it")
       .refine(isVisible, "must have a visible character"),
-    // In the document it is one pattern: whoever makes names from it looks at one.
+    // One pattern in the document: whoever makes names from it looks at one.
     () => {
       const pattern = ONE_LINE.replace("*$", `*${visibleInRanges()}${ONE_LINE.slice(1)}`);
       return { type: "string", minLength: min, maxLength: max, pattern, examples };
@@ -179,6 +179,7 @@ export function wholeNumber(min: number, max: number, fallback: number) {
   return documentAs(
     z
       .string()
+      // pattern: so many digits.
       .regex(new RegExp(`^[0-9]{1,${Math.max(9, String(max).length)}}$`), "must be a whole number")
       .transform(Number)
       .pipe(z.number().min(min, `must be at least ${min}`).max(max, `must be at most ${max}`))

@@ -30,6 +30,7 @@ const NASALS = [0x900, 0x980, 0xa00, 0xa80, 0xb00, 0xc00, 0xc80].map((block) => 
   const before = (from: number, to: number) => `${at(0x4d)}(?=[${at(from)}-${at(to)}])`;
   // A nasal that sounds as the next consonant does is written as a letter or as a sign: हिन्दी, हिंदी.
   const letter = `[${at(0x19)}${at(0x1e)}${at(0x23)}${at(0x28)}]${before(0x15, 0x39)}|${at(0x2e)}${before(0x2a, 0x2d)}`;
+  // pattern: two letters at most.
   return { written: new RegExp(`${letter}|[${at(1)}${at(2)}]`, "gu"), plain: at(0x28) };
 });
 const INDIC = /[\u0900-\u0cff]/u;
@@ -84,6 +85,7 @@ const FIRST = `[[\\p{L}\\p{N}]--${ELSEWHERE}]`;
 /** Inside a word; but the non-joiner of Arabic script stands where elsewhere a hyphen does. */
 const HIDDEN = "(?:[\\p{DI}--\\u200c]|(?<![\\p{sc=Arab}\\p{sc=Syrc}\\u064b-\\u065f])\\u200c)";
 const EMOJI = "\\p{Regional_Indicator}{1,2}|\\p{Extended_Pictographic}[\\u{e0020}-\\u{e007f}]*";
+// pattern: recheck does not know these sets yet. Whatever repeats shares no character with what stands behind it, so a text is read in one way only.
 const PIECE = new RegExp(`(?<sign>${SIGN})|(?<syllable>${SYLLABLE})|${FIRST}(?:${HIDDEN}*${LETTER})*|${EMOJI}`, "gv");
 
 /** The words of a text in order, folded, with their places. */

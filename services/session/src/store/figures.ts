@@ -6,7 +6,7 @@ export function observeRedis(metrics: Metrics, dependency: Dependency, connectio
   const [first] = connections as [Redis, ...Redis[]];
   observeStore(metrics, "redis", async () => {
     const info = await dependency.run(() => first.info("memory"));
-    const read = (field: string) => Number(new RegExp(`^${field}:(\\d+)`, "m").exec(info)?.[1] ?? 0);
+    const read = (field: string) => Number(new RegExp(`^${RegExp.escape(field)}:(\\d+)`, "m").exec(info)?.[1] ?? 0);
     const [size, capacity] = [read("used_memory"), read("maxmemory")];
     return capacity > 0 ? { size, capacity, available: Math.max(0, capacity - size) } : { size };
   });
