@@ -1,4 +1,6 @@
 import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { decodeToken, makeIdentities } from "@quartet/contracts";
 import { keyringOf, signAs } from "@quartet/service/testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -68,6 +70,10 @@ describe("a user", () => {
     await user.signUp(ann);
     const again = await user.call("POST", "/v1/users", { body: { ...ann, email: ann.email.toUpperCase() } });
     expect([again.status, paths(again)]).toEqual([409, ["email", "handle"]]);
+    // The server's own log says that there was one, and not whose.
+    const log = readFileSync(join(world.postgres.home, "logs", "postgres.log"), "utf8");
+    expect(log).toContain("users_email_key");
+    expect(log).not.toContain(ann.email.toLowerCase());
     const bob = await user.signUp();
     const taken = await patch(bob.id, { handle: ann.handle });
     expect([taken.status, paths(taken)]).toEqual([409, ["handle"]]);

@@ -2,7 +2,7 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import { expectStatus, forbidden, type Identity, unauthorized, unavailable } from "@quartet/service";
 import type { Request } from "express";
 import { z } from "zod";
-import type { Callee } from "./peers.ts";
+import type { Callee } from "./callee.ts";
 
 /** Finds out who makes a request; undefined if it carries no `Authorization`. 401 for one that is not valid, 503 if Session does not answer. */
 export type Authenticate = (req: Request) => Promise<Identity | undefined>;

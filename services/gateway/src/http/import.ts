@@ -13,7 +13,8 @@ import {
 import { badRequest, expectStatus, type FieldError, HttpProblem, type PeerAnswer, parseBody } from "@quartet/service";
 import type { Express, Request, Response } from "express";
 import { requireOperator } from "./authenticate.ts";
-import type { Callee, GatewayContext } from "./peers.ts";
+import type { Callee } from "./callee.ts";
+import type { GatewayContext } from "./peers.ts";
 
 /** A bulk load may take longer than a click. A store that is down is still told within two seconds, by its service. */
 const usersTimeoutMs = 10_000;

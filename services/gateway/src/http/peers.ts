@@ -1,16 +1,8 @@
-import {
-  canonicalAddress,
-  clientHeader,
-  createPeer,
-  type Keyring,
-  type Peer,
-  type PeerAnswer,
-  type PeerRequest,
-  requestIdOf,
-} from "@quartet/service";
+import { createPeer, type Keyring } from "@quartet/service";
 import type { Request } from "express";
 import type { GatewayConfig } from "../config.ts";
 import type { Authenticate } from "./authenticate.ts";
+import { type Callee, calleeOf } from "./callee.ts";
 import type { Tokens } from "./tokens.ts";
 import type { Turns } from "./turns.ts";
 import type { Waits } from "./waits.ts";
@@ -24,18 +16,6 @@ export type WaitingName = "session" | "analytics" | "search";
  * who somebody is: nothing that others ask Session for may delay that. Reads that wait have connections and a breaker of their own.
  */
 export type Peers = Record<ServiceName | "track" | "introspection" | `${WaitingName}-waiting`, Callee>;
-
-/** What a call of ours says beside method and path. */
-export interface Call extends Omit<PeerRequest, "requestId"> {
-  /** The request that it is made for: its id and its client are told to the service. null: nobody's, the console's own look. */
-  for: Request | null;
-}
-
-/** A service as the gateway calls it: a Peer that cannot be called without saying for which request. */
-export interface Callee extends Pick<Peer, "name" | "close"> {
-  request(method: string, path: string, call: Call): Promise<PeerAnswer>;
-  forward(method: string, path: string, call: Call): Promise<PeerAnswer<Buffer>>;
-}
 
 /** What the handlers work with. */
 export interface GatewayContext {
@@ -71,22 +51,5 @@ export function createPeers(config: GatewayConfig, keyring: Keyring): Peers {
     "session-waiting": waiting("session", config.SESSION_URL),
     "analytics-waiting": waiting("analytics", config.ANALYTICS_URL),
     "search-waiting": waiting("search", config.SEARCH_URL),
-  };
-}
-
-function calleeOf(peer: Peer): Callee {
-  const told = ({ for: req, ...request }: Call): PeerRequest =>
-    req === null
-      ? request
-      : {
-          ...request,
-          requestId: requestIdOf(req),
-          headers: { ...request.headers, [clientHeader]: canonicalAddress(req.ip) },
-        };
-  return {
-    name: peer.name,
-    close: () => peer.close(),
-    request: (method, path, call) => peer.request(method, path, told(call)),
-    forward: (method, path, call) => peer.forward(method, path, told(call)),
   };
 }
