@@ -16,6 +16,7 @@
 - { name: RATE_LIMIT_{{ $variable }}, value: {{ get $l $name | quote }} }
 {{- end }}
 - { name: MAX_BUFFERED_BYTES, value: {{ int64 $l.bufferedBytes | quote }} }
+- { name: MAX_BUFFERED_ANSWER_BYTES, value: {{ int64 $l.bufferedAnswerBytes | quote }} }
 - { name: MAX_WAITING, value: {{ int64 $l.waiting | quote }} }
 - { name: MAX_WAITING_PER_CLIENT, value: {{ int64 $l.waitingPerClient | quote }} }
 - { name: MAX_CONCURRENT_PER_CLIENT, value: {{ int64 $l.concurrentPerClient | quote }} }

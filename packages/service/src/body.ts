@@ -8,7 +8,7 @@ const utf8 = new TextDecoder("utf-8", { fatal: true });
 const empty = Buffer.alloc(0);
 
 /** Bytes that are read and thrown away behind a 413, so that a client still writing gets to read its answer; beyond it the connection is cut. */
-const discardBytes = 64 * 1024 * 1024;
+const discardBytes = 16 * 1024 * 1024;
 
 /**
  * Reads the whole body of a request into memory, at most `limitBytes`; more is 413, at once, while the rest of it is read and dropped (a
@@ -62,8 +62,8 @@ export function bufferBody(req: Request, limitBytes: number, budget?: BodyBudget
 const FULL = { detail: "too many bodies are being read at the moment", slug: "overloaded" };
 
 /**
- * The bytes of bodies that a process holds at the same time: of all requests, and of one client's. They count from their arrival until their request is
- * answered. Whoever is not told apart by a client (the operator) is bounded by the whole alone.
+ * The bytes of bodies, or of what is to answer them, that a process holds at the same time: of all requests, and of one client's. They count from their
+ * arrival until their request is answered. Whoever is not told apart by a client (the operator) is bounded by the whole alone.
  */
 export class BodyBudget {
   readonly #most: number;

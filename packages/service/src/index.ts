@@ -4,7 +4,7 @@ export { shareActivity } from "./activity-sharing.ts";
 export * from "./admin.ts";
 export { createApi, finishApi, requestIdOf } from "./api.ts";
 export * from "./audit-metrics.ts";
-export { parseBody, parseParams, parseQuery, rawBody } from "./body.ts";
+export { BodyBudget, parseBody, parseParams, parseQuery, rawBody } from "./body.ts";
 export { canonicalAddress, clientHeader, clientOf } from "./client.ts";
 export * from "./client-gone.ts";
 export * from "./config.ts";

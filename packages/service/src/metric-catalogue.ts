@@ -72,6 +72,11 @@ export const catalogue = {
     labels: { service },
     in: all,
   },
+  quartet_request_answers_bytes: {
+    type: "gauge",
+    help: "Bytes of the services' answers that are held until they are passed on",
+    in: ["gateway"],
+  },
   quartet_reads_waiting: {
     type: "gauge",
     help: "Reads that wait until the store shows what their consistency token asks for",

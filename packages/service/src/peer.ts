@@ -37,6 +37,8 @@ export interface PeerRequest {
   timeoutMs?: number;
   /** Aborts when nobody waits for the answer any more (see `signalOf`): the call is cancelled, and rejects with ClientGone. */
   signal?: AbortSignal;
+  /** Asked for each piece of the answer whether there is room for so many bytes more; if not, the call ends as 503, which is no fault of the peer. */
+  holds?: (bytes: number) => boolean;
   /** May be sent again when its connection breaks. Default: true for GET, HEAD, PUT, DELETE. */
   idempotent?: boolean;
 }
@@ -61,6 +63,7 @@ const idempotentMethods = new Set(["GET", "HEAD", "PUT", "DELETE"]);
 /** Two: after a kill, more than one connection of the pool may be broken. */
 const resends = 2;
 const maxAnswerBytes = 64 * 1024 * 1024;
+const FULL = { detail: "too many answers are held at the moment", slug: "overloaded" };
 
 /**
  * Another service of ours over a keep-alive pool, with a signed identity, the trace, a deadline and a breaker. Connections are given up after
@@ -106,7 +109,14 @@ export function createPeer(options: PeerOptions): Peer {
       headers["content-type"] = "application/json";
     }
     const answer = await pool.request({ method: method as "GET", path: base + path, headers, body, signal });
-    const bytes = Buffer.from(await answer.body.arrayBuffer());
+    const pieces: Buffer[] = [];
+    for await (const piece of answer.body as AsyncIterable<Buffer>) {
+      // Thrown in here, it also ends the reading.
+      if (request.holds?.(piece.length) === false)
+        throw new HttpProblem(503, { ...FULL, headers: { "Retry-After": "1" } });
+      pieces.push(piece);
+    }
+    const bytes = pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces);
     return { status: answer.statusCode, headers: answer.headers as PeerAnswer["headers"], body: bytes };
   };
 

@@ -1,4 +1,12 @@
-import { canonicalAddress, createApi, finishApi, type Keyring, type Logger } from "@quartet/service";
+import {
+  BodyBudget,
+  canonicalAddress,
+  createApi,
+  finishApi,
+  type Keyring,
+  type Logger,
+  metrics,
+} from "@quartet/service";
 import type { Express, Request } from "express";
 import type { GatewayConfig } from "./config.ts";
 import { consoleGuard, withConsole } from "./console/guard.ts";
@@ -25,11 +33,14 @@ export async function createGateway(
   keyring: Keyring,
   logger: Logger,
 ): Promise<{ app: Express; endStreams: () => void; close: () => Promise<void> }> {
-  const peers = createPeers(config, keyring);
   const guard = consoleGuard(config);
   const byToken = operatorCheck(config.QUARTET_OPERATOR_TOKEN);
-  const authenticate = oncePerRequest(withConsole(authenticator(peers.introspection, byToken), guard));
   const isOperator = (req: Request) => byToken(req) || (guard?.holds(req) ?? false);
+  const clientOf = (req: Request) => (isOperator(req) ? undefined : canonicalAddress(req.ip));
+  const answers = new BodyBudget(config.MAX_BUFFERED_ANSWER_BYTES);
+  metrics.gauge("quartet_request_answers_bytes", (gauge) => gauge.set(answers.bytes));
+  const peers = createPeers(config, keyring, { answers, clientOf });
+  const authenticate = oncePerRequest(withConsole(authenticator(peers.introspection, byToken), guard));
   const context: GatewayContext = {
     peers,
     authenticate,
@@ -45,7 +56,7 @@ export async function createGateway(
     prepare: securityHeaders,
     admit: admission(authenticate, createLimits(config, isOperator)),
     bufferedBytes: config.MAX_BUFFERED_BYTES,
-    clientOf: (req) => (isOperator(req) ? undefined : canonicalAddress(req.ip)),
+    clientOf,
   });
   app.set("trust proxy", config.TRUST_PROXY ?? false);
   await addPages(app);

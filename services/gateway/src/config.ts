@@ -18,6 +18,12 @@ export const gatewayConfig = z.object({
     .int()
     .min(1024 * 1024)
     .default(64 * 1024 * 1024),
+  /** Bytes of the services' answers that are held at the same time, until they are passed on; one client but the operator may have a quarter. */
+  MAX_BUFFERED_ANSWER_BYTES: z.coerce
+    .number()
+    .int()
+    .min(1024 * 1024)
+    .default(64 * 1024 * 1024),
   /** How many proxies stand before it, or their addresses and nets: only they are believed in `X-Forwarded-For`. Default: none. */
   TRUST_PROXY: z
     .string()

@@ -10,6 +10,7 @@ const { up, url, admin } = useGateway({
   RATE_LIMIT_SIGN_UP: "2/60",
   RATE_LIMIT_OTHER: "4/60",
   MAX_BUFFERED_BYTES: String(4 * 1024 * 1024),
+  MAX_BUFFERED_ANSWER_BYTES: String(4 * 1024 * 1024),
   TRUST_PROXY: "127.0.0.2",
 });
 
@@ -150,5 +151,40 @@ describe("bodies", () => {
     for (const socket of [one, ...many]) socket.destroy();
     await expect.poll(held).toBe(0);
     expect((await track("127.0.0.18")).status).toBe(202);
+  });
+});
+
+describe("answers", () => {
+  it("that are on their way out are bounded too, by client and in all; no breaker opens for it", async () => {
+    const ends: (() => void)[] = [];
+    up.search.on("GET /v1/search", (_seen, res) => {
+      res.writeHead(200, { "content-type": "application/json" }).write(" ".repeat(900_000));
+      ends.push(() => res.end("{}"));
+    });
+    up.search.on("GET /v1/search/suggest", (_seen, res) =>
+      json(res, 200, { suggestions: " ".repeat(700_000) }, { "consistency-token": "e30" }),
+    );
+    const suggest = async (address: string) => {
+      const { status, headers } = await from(address, "GET", "/v1/search/suggest?q=a");
+      return { status, token: String(headers["consistency-token"]), after: headers["retry-after"] };
+    };
+    // One that waits has the time to.
+    const { token } = await suggest("127.0.0.49");
+    const hold = (address: string) =>
+      from(address, "GET", "/v1/search?q=a", { prefer: "wait=10", "consistency-token": token });
+    const held = async () => Number(/answers_bytes (\d+)/.exec(await metricsOf())?.[1]);
+
+    const answers = [hold("127.0.0.41")];
+    await expect.poll(held).toBeGreaterThanOrEqual(900_000);
+    expect(await suggest("127.0.0.41")).toMatchObject({ status: 503, after: "1" });
+    expect(await suggest("127.0.0.42")).toMatchObject({ status: 200 });
+    for (const address of ["127.0.0.43", "127.0.0.44", "127.0.0.45"]) answers.push(hold(address));
+    await expect.poll(held).toBeGreaterThanOrEqual(3_600_000);
+    const refused = await Promise.all([46, 47, 48, 50, 51].map((n) => suggest(`127.0.0.${n}`)));
+    expect(refused.map(({ status }) => status)).toEqual([503, 503, 503, 503, 503]);
+    for (const end of ends) end();
+    expect((await Promise.all(answers)).map(({ status }) => status)).toEqual([200, 200, 200, 200]);
+    await expect.poll(held).toBe(0);
+    expect(await suggest("127.0.0.41")).toMatchObject({ status: 200 });
   });
 });

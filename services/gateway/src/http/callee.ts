@@ -1,4 +1,5 @@
 import {
+  type BodyBudget,
   canonicalAddress,
   clientHeader,
   type Peer,
@@ -20,14 +21,21 @@ export interface Callee extends Pick<Peer, "name" | "close"> {
   forward(method: string, path: string, call: Call): Promise<PeerAnswer<Buffer>>;
 }
 
+/** What the gateway does with every call: answers are held within `answers` until their request is answered; `clientOf` says whose they are there. */
+export interface Held {
+  answers: BodyBudget;
+  clientOf: (req: Request) => string | undefined;
+}
+
 /** A Peer as a Callee. */
-export function calleeOf(peer: Peer): Callee {
+export function calleeOf(peer: Peer, { answers, clientOf }: Held): Callee {
   const told = ({ for: req, ...request }: Call): PeerRequest =>
     req === null
       ? request
       : {
           ...request,
           requestId: requestIdOf(req),
+          holds: (bytes) => answers.take(req, bytes, clientOf(req)),
           headers: { ...request.headers, [clientHeader]: canonicalAddress(req.ip) },
         };
   return {

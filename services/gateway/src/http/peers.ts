@@ -2,7 +2,7 @@ import { createPeer, type Keyring } from "@quartet/service";
 import type { Request } from "express";
 import type { GatewayConfig } from "../config.ts";
 import type { Authenticate } from "./authenticate.ts";
-import { type Callee, calleeOf } from "./callee.ts";
+import { type Callee, calleeOf, type Held } from "./callee.ts";
 import type { Tokens } from "./tokens.ts";
 import type { Turns } from "./turns.ts";
 import type { Waits } from "./waits.ts";
@@ -35,9 +35,9 @@ const maxAnswerBytes = 8 * 1024 * 1024;
 export const budgetMs = 1800;
 
 /** One connection pool, deadline and breaker per service, and for what does not need the store of the others. */
-export function createPeers(config: GatewayConfig, keyring: Keyring): Peers {
+export function createPeers(config: GatewayConfig, keyring: Keyring, held: Held): Peers {
   const peer = (name: ServiceName, url: string, as: string = name, more: { connections?: number } = {}): Callee =>
-    calleeOf(createPeer({ keyring, name, as, url, timeoutMs: budgetMs, maxAnswerBytes, ...more }));
+    calleeOf(createPeer({ keyring, name, as, url, timeoutMs: budgetMs, maxAnswerBytes, ...more }), held);
   // As many connections as may wait, none of which waits for another, and as many as any peer has for those that found no place.
   const waiting = (name: WaitingName, url: string): Callee =>
     peer(name, url, `${name}-waiting`, { connections: config.MAX_WAITING + 128 });
