@@ -87,11 +87,12 @@ describe("the OpenAPI document and the API are one", () => {
         })),
       ];
       const made = asked.map(({ name, attempts, wrong }, i) => {
+        // Small, so that they carry what was given out a moment ago.
         let batch: Attempt[] = [];
         let round = 0;
         const next = () => {
           if (batch.length === 0)
-            batch = fc.sample(attempts, { numRuns: 40, seed: (SEED + 7919 * i + 104_729 * round++) | 0 }).reverse();
+            batch = fc.sample(attempts, { numRuns: 4, seed: (SEED + 7919 * i + 104_729 * round++) | 0 }).reverse();
           return batch.pop() as Attempt;
         };
         return { name, wrong, next, statuses: new Map<string, number>() };

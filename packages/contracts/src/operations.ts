@@ -54,7 +54,7 @@ const points = (interval: string): Rule => ({
 });
 const subject: Rule = {
   fields: ["userId"],
-  rule: "With the operator's token `userId` is needed, 403 without it; with a person's own it is not looked at.",
+  rule: "With the operator's token `userId` is needed, 403 without it; with a person's own it does not matter whose id it is.",
 };
 
 const derived = ["Quartet-As-Of", "Preference-Applied", "Quartet-Freshness"];

@@ -239,6 +239,8 @@ describe("revocation is immediate", () => {
     expect((await service.call("DELETE", `/v1/sessions?userId=${p.id}`, { as: operator })).status).toBe(204);
     expect(await alive(d.token)).toBe(false);
     expect((await service.call("GET", `/v1/sessions?userId=${p.id}`, { as: operator })).body).toEqual({ sessions: [] });
+    for (const as of [operator, bs])
+      expect((await service.call("DELETE", "/v1/sessions?userId=nobody", { as })).status).toBe(400);
     expect(await endings(p, 4)).toEqual([
       { session: a.session.id, reason: "logout" },
       { session: b.session.id, reason: "revoked" },
