@@ -33,7 +33,11 @@ if [ "$part" = operator ]; then
 fi
 if [ "$part" = identity ]; then
   services=${SERVICE:-user session analytics search gateway}
-  pod() { k get pods --selector "quartet/service" --field-selector status.phase=Running -o name | head -n 1; }
+  # One that is not ending: a rollout is done while the pods that it replaced still run.
+  pod() {
+    k get pods --selector "quartet/service" --field-selector status.phase=Running --output \
+      go-template='{{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}}{{"\n"}}{{end}}{{end}}' | head -n 1
+  }
   # The new key is known to all before it signs, and the old one until nobody carries its word any more. From stdin {"service", "own", "all"}; two patches, a line each.
   step() {
     k exec -i "$(pod)" -- node --input-type=module -e '
