@@ -32,6 +32,22 @@ const RENDERED: [name: string, chart: string, args: string[]][] = [
   ["quartet-light", "quartet", ["-f", join(charts, "quartet/values-light.yaml")]],
   ["quartet-ha", "quartet", ["-f", join(charts, "quartet/values-ha.yaml")]],
   ["quartet-backups", "quartet", ["--set", "user.backup.enabled=true,analytics.backup.enabled=true"]],
+  [
+    "gateway-edge",
+    "gateway",
+    [
+      ...[
+        "--set",
+        "ingress.enabled=true,ingress.hosts={api.example.org},ingress.tlsSecret=tls,roles.api.hpa.enabled=true",
+      ],
+      ...["--set", "httpRoute.enabled=true,httpRoute.hosts={api.example.org},httpRoute.gateway.name=public"],
+    ],
+  ],
+  [
+    "observability-all",
+    "observability",
+    ["--set", "prometheus.enabled=true,grafana.enabled=true,serviceMonitor.enabled=true,prometheusRule.enabled=true"],
+  ],
 ];
 
 function run(program: string, args: string[]): { status: number | null; output: string } {

@@ -25,7 +25,7 @@ helm.sh/chart: {{ printf "%s-%s" .ctx.Chart.Name .ctx.Chart.Version | replace "+
 {{ printf "%s-%s" (include "common.fullname" .ctx) .part }}
 {{- end -}}
 
-{{/* A Deployment of one pod with its Service. dict "ctx" . "part" "grafana" "values" .Values.grafana "port" 3000 "uid" 472 "args" (list) "env" "" "mounts" "" "volumes" "" "probe" "/path" "config" "what the pod restarts for" */}}
+{{/* A Deployment of one pod with its Service. dict "ctx" . "part" "grafana" "values" .Values.grafana "port" 3000 "uid" 472 "args" (list) "env" "" "mounts" "" "volumes" "" "ready" "/path" "live" (dict, a probe's handler) "scratch" "256Mi" "config" "what the pod restarts for" */}}
 {{- define "observability.deployment" -}}
 apiVersion: apps/v1
 kind: Deployment
@@ -34,7 +34,6 @@ metadata:
 spec:
   replicas: 1
   revisionHistoryLimit: 3
-  strategy: { type: Recreate }
   selector:
     matchLabels:
       {{- include "observability.selector" . | nindent 6 }}
@@ -63,20 +62,20 @@ spec:
           ports:
             - { name: http, containerPort: {{ .port }} }
           startupProbe:
-            httpGet: { path: {{ .probe }}, port: http }
+            httpGet: { path: {{ .ready }}, port: http }
             periodSeconds: 2
             timeoutSeconds: 3
             failureThreshold: 60
           readinessProbe:
-            httpGet: { path: {{ .probe }}, port: http }
+            httpGet: { path: {{ .ready }}, port: http }
             periodSeconds: 5
             timeoutSeconds: 3
           livenessProbe:
-            httpGet: { path: {{ .probe }}, port: http }
+            {{- toYaml .live | nindent 12 }}
             periodSeconds: 15
             timeoutSeconds: 5
             failureThreshold: 6
-          resources: {{- toYaml .values.resources | nindent 12 }}
+          resources: {{- include "common.resources" (dict "resources" .values.resources "scratch" .scratch) | nindent 12 }}
           securityContext:
             {{- include "common.containerSecurity" .ctx | nindent 12 }}
           volumeMounts:
