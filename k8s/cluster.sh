@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # k8s/cluster.sh up | images | down | status | test: Quartet on the cluster of the current kubecontext; `up` makes a kind cluster where there is no context at all.
 #   CONTEXT=name            has to name the current context where it is not one of kind, minikube, k3d, Docker Desktop, Rancher Desktop, OrbStack or Colima
+#   NAMESPACE=name          another one than quartet
 #   PROFILE=light|default   sizes (light)
 #   VALUES=file             more values (k8s/node-port-values.yaml)
 #   QUARTET_IMAGE_BUILD="docker build"    how an image is built, given docker's arguments; empty: they are there already
@@ -8,7 +9,7 @@
 #   QUARTET_IMAGE_TAG=tag   tag of all images. Default: the version and what is in the image, so that changed code is another image; the version where none is built
 set -euo pipefail
 cd "$(dirname "$0")/.."
-NAMESPACE=quartet
+NAMESPACE=${NAMESPACE:-quartet}
 PROFILE=${PROFILE:-light}
 VALUES=${VALUES:-k8s/node-port-values.yaml}
 VERSION=$(sed -n 's/^appVersion: "\(.*\)"/\1/p' charts/quartet/Chart.yaml)
@@ -72,7 +73,7 @@ images() {
 up() {
   need helm
   images
-  k apply -f k8s/namespace.yaml
+  sed -E "s/^( +name(space)?): quartet$/\1: $NAMESPACE/" k8s/namespace.yaml | k apply -f -
   local values=(-f k8s/local-values.yaml)
   if [ "$PROFILE" = light ]; then values+=(-f charts/quartet/values-light.yaml); fi
   values+=(-f "$VALUES")
@@ -96,5 +97,5 @@ case "${1:-}" in
   tags) tags ;;
   # In namespaces of their own, beside what `up` installed: 13 minutes, and the images have to be there.
   test) context test; need helm; VALUES=$VALUES QUARTET_IMAGE_TAGS=$(tags) npx vitest run --config vitest.cluster.config.ts ;;
-  *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

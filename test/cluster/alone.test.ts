@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
+import { eventually } from "../lib/client.ts";
+import { commandsOfNotes, openTerminal } from "./commands.ts";
 import { clusterValues, makeNamespace, NAMESPACE, type Obj, pod, removeNamespace, run, storeImageOf } from "./kube.ts";
 
 /**
@@ -125,6 +127,40 @@ async function installAndTest(chart: string, values: string[]): Promise<void> {
   }
 }
 
+/** Commands of the chart's notes that a pattern fits, run as they stand there; what each said. */
+async function follow(chart: string, notes: string, pattern: RegExp): Promise<string[]> {
+  const terminal = openTerminal(spaceOf(chart), "helm");
+  const commands = commandsOfNotes(chart, notes).filter((c) => pattern.test(c.command));
+  const said: string[] = [];
+  try {
+    for (const { command } of commands) said.push(await terminal.run(command));
+  } finally {
+    terminal.close();
+  }
+  return said;
+}
+
+/** What a release leaves is what its notes say, and how to remove that. */
+async function uninstall(chart: string): Promise<void> {
+  const notes = await helm(chart, ["get", "notes", chart]);
+  if (chart !== "nats") expect((await follow(chart, notes, / get pods /))[0]).toContain("Running");
+  await helm(chart, ["uninstall", chart, "--wait"]);
+  expect(await follow(chart, notes, / delete /)).toHaveLength(1);
+  const kinds = "statefulsets,deployments,services,configmaps,secrets,networkpolicies,persistentvolumeclaims";
+  const left = () =>
+    run("kubectl", [
+      "--namespace",
+      spaceOf(chart),
+      "get",
+      kinds,
+      "-l",
+      `app.kubernetes.io/instance=${chart}`,
+      "-o",
+      "name",
+    ]);
+  await eventually(`nothing of ${chart} to be left`, async () => (await left()) === "", 60_000);
+}
+
 const all = (charts: readonly string[], work: (chart: string) => Promise<void>) => Promise.all(charts.map(work));
 
 beforeAll(async () => {
@@ -138,7 +174,7 @@ afterAll(async () => {
 describe("each chart alone", () => {
   test("with its store inside: it installs, and its own test passes", async () => {
     await all(CHARTS, (chart) => installAndTest(chart, chart === "gateway" ? ["--set", "service.nodePort=null"] : []));
-    await all(CHARTS, async (chart) => void (await helm(chart, ["uninstall", chart, "--wait"])));
+    await all(CHARTS, uninstall);
   }, 900_000);
 
   test("with a store that somebody else runs: it installs, and its own test passes", async () => {

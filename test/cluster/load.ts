@@ -39,8 +39,9 @@ export async function startLoad(name: string, env: Record<string, string> = {}):
     volumeMounts: [{ name: "load", mountPath: "/load", readOnly: true }],
   };
   const volumes = [{ name: "load", configMap: { name: "load" } }];
-  const manifest = pod(name, CLIENTS, container, { volumes });
-  await inClients(["delete", "pod", name, "--ignore-not-found", "--wait"]);
+  const manifest = pod(name, CLIENTS, container, { volumes, labels: { load: "yes" } });
+  // One that a failed test has left would be counted in this one.
+  await inClients(["delete", "pod", "-l", "load=yes", "--wait"]);
   await inClients(["apply", "-f", "-"], { input: `${stringify({ ...script, data })}---\n${manifest}` });
   const log = () => inClients(["logs", name]).catch(() => "");
   const phase = () => inClients(["get", "pod", name, "-o", "jsonpath={.status.phase}"]);
