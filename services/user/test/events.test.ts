@@ -317,3 +317,41 @@ describe("a restored database", () => {
     await stateFrom(kept.id, makeVersion(2, 0));
   });
 });
+
+describe("of two processes", () => {
+  /** A figure of a process, undefined where it does not tell it. */
+  const figure = async (process: UserProcess, name: string): Promise<number | undefined> => {
+    const text = await (await fetch(`${process.admin}/metrics`)).text();
+    const value = new RegExp(`^${name}(?:\\{[^}]*\\})? (\\S+)$`, "m").exec(text)?.[1];
+    return value === undefined ? undefined : Number(value);
+  };
+  const relays = (process: UserProcess) => figure(process, "quartet_outbox_relay_active");
+  /** Who has never audited has no time of an audit to tell. */
+  const audits = async (process: UserProcess) =>
+    (await figure(process, "quartet_audit_last_timestamp_seconds")) === undefined ? 0 : 1;
+  const start = () => world.user({ ROLE: "relay", AUDIT_INTERVAL_MS: "200" });
+  /** Every look finds the one work alone, over ten rounds of the audit. */
+  const worksAlone = async (one: UserProcess, other: UserProcess) => {
+    await eventually(async () => (await relays(one)) === 1 && (await audits(one)) === 1, 60_000);
+    const until = world.search.digestsAsked + 10;
+    while (world.search.digestsAsked < until)
+      expect([await relays(one), await relays(other), await audits(other)]).toEqual([1, 0, 0]);
+  };
+
+  test("one relays and audits; when it is killed the other does, and when that one ends, the next", async () => {
+    await user.kill("SIGTERM");
+    const first = await start();
+    await eventually(async () => (await relays(first)) === 1 && (await audits(first)) === 1);
+    const second = await start();
+    await worksAlone(first, second);
+    await first.kill("SIGKILL");
+    const third = await start();
+    await eventually(async () => (await relays(second)) === 1 || (await relays(third)) === 1, 60_000);
+    const [heir, other] = (await relays(second)) === 1 ? [second, third] : [third, second];
+    await eventually(async () => (await audits(second)) + (await audits(third)) === 1, 60_000);
+    await heir.kill("SIGTERM");
+    await eventually(async () => (await relays(other)) === 1 && (await audits(other)) === 1, 60_000);
+    await other.kill("SIGTERM");
+    user = await world.user();
+  });
+});
