@@ -39,9 +39,6 @@ const BACKUPS = ["--set", "user.backup.enabled=true,analytics.backup.enabled=tru
 const PORT = ["--set", "gateway.service.nodePort=null"];
 const WAIT = ["--wait", "--timeout", "10m"];
 
-/** What an upgrade has set for good: a volume that grew does not shrink, and an install without its size is refused. */
-const kept: string[] = [];
-
 async function install(...values: string[]): Promise<void> {
   const args = [
     "upgrade",
@@ -52,7 +49,6 @@ async function install(...values: string[]): Promise<void> {
     ...clusterValues(),
     ...PORT,
     ...BACKUPS,
-    ...kept,
   ];
   await helm([...args, ...WAIT], { timeoutMs: 620_000 });
 }
@@ -299,23 +295,6 @@ describe("the light profile", () => {
     expectKept(await load.stop());
   }, 700_000);
 });
-
-test("a larger volume: one command, and the upgrade that was refused goes through; no store restarts", async () => {
-  const larger = ["--set", "session.store.standalone.persistence.size=5Gi"];
-  const stores = await uids("quartet/store");
-  await expect(install(...LIGHT, ...larger)).rejects.toThrow(/k8s\/grow-volume\.sh session 5Gi/);
-  const classes = JSON.parse(await run("kubectl", ["get", "storageclass", "-o", "json"])).items;
-  const grows = classes.length > 0 && classes.every((c: Obj) => c.allowVolumeExpansion);
-  const env = { NAMESPACE, RELEASE: "quartet", VOLUMES: grows ? "grow" : "keep" };
-  await run("k8s/grow-volume.sh", ["session", "5Gi"], { env, timeoutMs: 240_000 });
-  kept.push(...larger);
-  await install(...LIGHT);
-  expect(await uids("quartet/store")).toEqual(stores);
-  const { spec } = await get(["statefulset", "quartet-session-store"]);
-  expect(spec.volumeClaimTemplates[0].spec.resources.requests.storage).toBe("5Gi");
-  const load = await startLoad("larger");
-  expectKept(await load.stop());
-}, 700_000);
 
 /** One figure of a pod's own metrics, by its labels; empty where it is not told. */
 async function figure(pod: string, name: string): Promise<[labels: string, value: number][]> {
