@@ -65,10 +65,21 @@ export interface Alert {
   state: "pending" | "firing";
 }
 
+/** One series of a range: its samples by their time in seconds. */
+export interface Range {
+  metric: Record<string, string>;
+  values: [number, string][];
+}
+
+/** How often it scrapes. */
+export const SCRAPE_SECONDS = 2;
+
 /** A Prometheus of this test. */
 export interface Prometheus {
   /** The instant vector of a query; a scalar is one sample without labels. Throws with Prometheus' own words if the query is refused. */
   query(expr: string): Promise<Sample[]>;
+  /** What a query gives from one time to another, in seconds since 1970, every `step` seconds. */
+  range(expr: string, from: number, to: number, step: number): Promise<Range[]>;
   /** Names of all metrics it has. */
   names(): Promise<Set<string>>;
   /** Alerts that fire now. */
@@ -83,7 +94,7 @@ process.on("exit", () => {
   for (const child of living) child.kill("SIGKILL");
 });
 
-/** Starts a Prometheus that scrapes the targets (job to `host:port`) every two seconds, and evaluates these rule files every second. */
+/** Starts a Prometheus that scrapes the targets (job to `host:port`) every SCRAPE_SECONDS, and evaluates these rule files every second. */
 export async function startPrometheus(
   { prometheus }: Tools,
   targets: Record<string, string>,
@@ -98,7 +109,7 @@ export async function startPrometheus(
     static_configs: [{ targets: [target], labels: { service: job, part_of: "quartet", namespace: "local", pod: job } }],
   }));
   const config = {
-    global: { scrape_interval: "2s", scrape_timeout: "2s", evaluation_interval: "1s" },
+    global: { scrape_interval: `${SCRAPE_SECONDS}s`, scrape_timeout: `${SCRAPE_SECONDS}s`, evaluation_interval: "1s" },
     rule_files: [join(folder, "*.rules")],
     scrape_configs: jobs,
   };
@@ -138,6 +149,10 @@ export async function startPrometheus(
       type Answer = { resultType: "vector"; result: Sample[] } | { resultType: "scalar"; result: Sample["value"] };
       const { resultType, result } = await api<Answer>("query", new URLSearchParams({ query: expr }));
       return resultType === "scalar" ? [{ metric: {}, value: result }] : result;
+    },
+    async range(expr, start, end, step) {
+      const query = { query: expr, start: String(start), end: String(end), step: String(step) };
+      return (await api<{ result: Range[] }>("query_range", new URLSearchParams(query))).result;
     },
     names: async () => new Set(await api<string[]>("label/__name__/values")),
     async firing() {

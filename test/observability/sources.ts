@@ -61,8 +61,8 @@ export function dashboardQueries(): { panels: DashboardQuery[]; marks: Dashboard
 }
 
 /** What Grafana fills in. */
-function filled(expr: string): string {
-  return expr.replaceAll("$__rate_interval", "15s").replaceAll(/\$(namespace|pod)\b/g, ".*");
+export function filled(expr: string, rateInterval = "15s"): string {
+  return expr.replaceAll("$__rate_interval", rateInterval).replaceAll(/\$(namespace|pod)\b/g, ".*");
 }
 
 const WORDS = new Set("and or unless by without on ignoring group_left group_right offset bool inf nan".split(" "));

@@ -1,6 +1,6 @@
 /** The dashboards: `uid` of the file to the dashboard. */
 import type { DashboardBuilder } from "@grafana/grafana-foundation-sdk/dashboard";
-import { dashboard, faults, OBJECTIVE_SECONDS, type Row, series, stat, states } from "./lib.ts";
+import { dashboard, faults, nameOf, OBJECTIVE_SECONDS, type Row, series, stat, states } from "./lib.ts";
 import {
   BREAKER_WORDS,
   dependency,
@@ -106,6 +106,7 @@ const overview = dashboard(
           "While one is open, calls are refused at once instead of waiting for a dependency that does not answer.",
           [["max by (service, dependency) (quartet_dependency_breaker_open)", "{{service}} to {{dependency}}"]],
           BREAKER_WORDS,
+          { width: 24, height: 13 },
         ),
         series(
           "Size",
@@ -210,7 +211,7 @@ function part(name: string, p: Part): DashboardBuilder {
     `The service ${name}, its store, and what goes in and out.`,
     [
       ["Requests", red(name)],
-      [p.store, [...storeItself(p.store, p.room), ...dependency(p.store)], "folded"],
+      [nameOf(p.store), [...storeItself(p.store, p.room), ...dependency(p.store)], "folded"],
       ...(p.source ? ([["Outbox", outbox(p.source), "folded"]] as Row[]) : []),
       ...(p.consumer ? ([["Projection", [...projection(p.consumer), ...readers(name)], "folded"]] as Row[]) : []),
       ...(p.extra ?? []),
@@ -226,7 +227,9 @@ const gateway = dashboard(
   "What people see, and whom the gateway asks for it.",
   [
     ["Requests", [...red("gateway"), ...limits()]],
-    ...["user", "session", "analytics", "search"].map((peer): Row => [`Calls to ${peer}`, dependency(peer), "folded"]),
+    ...["user", "session", "analytics", "search"].map(
+      (peer): Row => [`Calls to ${nameOf(peer)}`, dependency(peer), "folded"],
+    ),
     ["Processes", runtime("gateway"), "folded"],
   ],
   faults,
@@ -257,7 +260,7 @@ const jetstream = dashboard(
           "Fill",
           "How much of its limit a stream has used. At 100 % it refuses what is new; the others go on.",
           [["max by (stream) (quartet_stream_bytes / quartet_stream_limit_bytes)", "{{stream}}"]],
-          { unit: "percentunit" },
+          { unit: "percentunit", max: 1 },
         ),
         series(
           "Published",
@@ -352,13 +355,13 @@ const chaos = dashboard(
           "While one is open, calls are refused at once instead of waiting for a dependency that does not answer.",
           [["max by (service, dependency) (quartet_dependency_breaker_open)", "{{service}} to {{dependency}}"]],
           BREAKER_WORDS,
-          { width: 8 },
+          { width: 24, height: 13 },
         ),
         series(
           "Errors of dependencies",
           "Operations that failed, in a second.",
           [["sum by (dependency) (rate(quartet_dependency_errors_total[$__rate_interval]))", "{{dependency}}"]],
-          { unit: "ops" },
+          { unit: "ops", width: 12, legendRight: true },
         ),
         series(
           "Answers",
@@ -369,7 +372,7 @@ const chaos = dashboard(
               "{{status}}",
             ],
           ],
-          { unit: "reqps", stack: true },
+          { unit: "reqps", stack: true, width: 12 },
         ),
       ],
     ],

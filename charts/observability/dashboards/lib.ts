@@ -58,6 +58,17 @@ export function traces(service: string, errors = false): { title: string; url: s
   return { title: `Traces of ${service}`, url: `/explore?schemaVersion=1&orgId=1&panes=${filled}` };
 }
 
+const NAMES: Record<string, string> = {
+  postgres: "PostgreSQL",
+  redis: "Redis",
+  clickhouse: "ClickHouse",
+  elasticsearch: "Elasticsearch",
+  nats: "NATS",
+};
+
+/** What a store or a service is called in a title. */
+export const nameOf = (part: string): string => NAMES[part] ?? part[0]!.toUpperCase() + part.slice(1);
+
 /** Metrics of Quartet's processes: a query looks at those of the chosen namespace alone. */
 const METRIC = /\b(quartet_\w+|quartet:[\w:]+|up|process_\w+|nodejs_\w+)\b(?:\{([^}]*)\})?/g;
 
@@ -83,6 +94,8 @@ export interface PanelOptions {
   bars?: boolean;
   /** A dashed line that what is drawn should stay below. */
   objective?: number;
+  /** Names of the lines beside what is drawn, for where there are many. */
+  legendRight?: boolean;
   /** What a click on the panel offers. */
   links?: { title: string; url: string }[];
 }
@@ -141,10 +154,16 @@ export function series(title: string, description: string, queries: Query[], o: 
     .legend(
       new VizLegendOptionsBuilder()
         .displayMode(LegendDisplayMode.List)
-        .placement(LegendPlacement.Bottom)
+        .placement(o.legendRight ? LegendPlacement.Right : LegendPlacement.Bottom)
         .showLegend(true),
     )
     .tooltip(new VizTooltipOptionsBuilder().mode(TooltipDisplayMode.Multi).sort(SortOrder.Descending));
+  // What there can be at most is no area: a dashed line over the others.
+  if (queries.some(([, legend]) => legend === "max"))
+    panel.overrideByName("max", [
+      { id: "custom.fillOpacity", value: 0 },
+      { id: "custom.lineStyle", value: { fill: "dash", dash: [6, 6] } },
+    ]);
   if (o.stack) panel.stacking(new StackingConfigBuilder().mode(StackingMode.Normal));
   if (o.max !== undefined) panel.max(o.max);
   if (o.limits) panel.thresholds(thresholds(o.limits));

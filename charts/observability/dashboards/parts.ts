@@ -1,5 +1,5 @@
 /** Panels that more than one dashboard has. */
-import { type AnyPanel, OBJECTIVE_SECONDS, series, stat, states, traces } from "./lib.ts";
+import { type AnyPanel, nameOf, OBJECTIVE_SECONDS, series, stat, states, traces } from "./lib.ts";
 
 const UP_WORDS: Record<string, [string, string]> = { "0": ["down", "red"], "1": ["up", "green"] };
 
@@ -23,7 +23,7 @@ export function red(service?: string): AnyPanel[] {
       "Requests",
       "Requests answered in a second.",
       [[`sum by (${by}) (rate(quartet_http_request_duration_seconds_count${select}[$__rate_interval]))`, legend]],
-      { unit: "reqps" },
+      service ? { unit: "reqps", width: 24, legendRight: true } : { unit: "reqps" },
     ),
     series(
       "Errors",
@@ -34,7 +34,7 @@ export function red(service?: string): AnyPanel[] {
           "{{service}}",
         ],
       ],
-      { unit: "percentunit", links: service ? [traces(service, true)] : [] },
+      { unit: "percentunit", width: service ? 12 : 8, links: service ? [traces(service, true)] : [] },
     ),
     series(
       "Duration",
@@ -49,7 +49,7 @@ export function red(service?: string): AnyPanel[] {
           "{{service}} p50",
         ],
       ],
-      { unit: "s", links: service ? [traces(service)] : [] },
+      { unit: "s", width: service ? 12 : 8, links: service ? [traces(service)] : [] },
     ),
   ];
 }
@@ -57,15 +57,16 @@ export function red(service?: string): AnyPanel[] {
 /** How a client sees its stores and peers. */
 export function dependency(name: string): AnyPanel[] {
   const d = `{dependency="${name}"}`;
+  const title = nameOf(name);
   return [
     series(
-      `Calls to ${name}`,
+      `Calls to ${title}`,
       "Operations in a second, by outcome; `refused` is the store's answer, not a fault.",
       [[`sum by (outcome) (rate(quartet_dependency_duration_seconds_count${d}[$__rate_interval]))`, "{{outcome}}"]],
       { unit: "ops", stack: true },
     ),
     series(
-      `Duration of calls to ${name}`,
+      `Duration of calls to ${title}`,
       "99th percentile and median.",
       [
         [
@@ -80,24 +81,24 @@ export function dependency(name: string): AnyPanel[] {
       { unit: "s" },
     ),
     series(
-      `Errors of ${name}`,
+      `Errors of calls to ${title}`,
       "Operations in a second that failed because of it, by reason; `open` were turned away by the circuit breaker.",
       [[`sum by (reason) (rate(quartet_dependency_errors_total${d}[$__rate_interval]))`, "{{reason}}"]],
       { unit: "ops" },
     ),
     states(
-      `Circuit breaker for ${name}`,
+      `Circuit breaker for ${title}`,
       "While it is open, calls are refused at once instead of waiting for a dependency that does not answer.",
       [[`max(quartet_dependency_breaker_open${d})`, "breaker"]],
       BREAKER_WORDS,
       { width: 8 },
     ),
-    series(`Client pool of ${name}`, "Connections in use and idle, and callers that wait for one.", [
+    series(`Client pool of ${title}`, "Connections in use and idle, and callers that wait for one.", [
       [`sum by (state) (quartet_pool_connections${d})`, "{{state}}"],
       [`sum(quartet_pool_waiting${d})`, "waiting"],
       [`sum(quartet_pool_connections_max${d})`, "max"],
     ]),
-    series(`Operations under way on ${name}`, "Operations on the store that have not been answered yet.", [
+    series(`Operations under way on ${title}`, "Operations on the store that have not been answered yet.", [
       [`sum(quartet_dependency_in_flight${d})`, "in flight"],
     ]),
   ];
@@ -108,14 +109,14 @@ export function storeItself(name: string, room: boolean): AnyPanel[] {
   const s = `{store="${name}"}`;
   const panels: AnyPanel[] = [
     states(
-      `${name}`,
+      `${nameOf(name)} answers`,
       "Whether it answers its service.",
       [[`max by (store) (quartet_store_up${s})`, "{{store}}"]],
       UP_WORDS,
       { width: 8, height: 7 },
     ),
     series(
-      `Size in ${name}`,
+      `Size in ${nameOf(name)}`,
       "What our data takes in the store.",
       [[`max by (store) (quartet_store_size_bytes${s})`, "{{store}}"]],
       { unit: "bytes" },
@@ -124,7 +125,7 @@ export function storeItself(name: string, room: boolean): AnyPanel[] {
   if (room)
     panels.push(
       series(
-        `Free space of ${name}`,
+        `Free space of ${nameOf(name)}`,
         "Share of the store's disk or limit that is free.",
         [[`min by (store) (quartet_store_available_bytes${s} / quartet_store_capacity_bytes${s})`, "{{store}}"]],
         { unit: "percentunit", max: 1 },
@@ -208,7 +209,7 @@ export function projection(consumer: string): AnyPanel[] {
       "Dead letters",
       "Events that wait on DEAD for somebody.",
       [[`max(quartet_dead_letters${c})`, "dead letters"]],
-      { limits: [1, 10], width: 4 },
+      { limits: [1, 10], width: 8, height: 7 },
     ),
     series(
       "Rebuild",
@@ -219,7 +220,7 @@ export function projection(consumer: string): AnyPanel[] {
           "progress",
         ],
       ],
-      { width: 4, max: 1, unit: "percentunit" },
+      { max: 1, unit: "percentunit" },
     ),
   ];
 }
@@ -294,14 +295,14 @@ export function outbox(source: "user" | "session"): AnyPanel[] {
       states(
         "Replication slot",
         "State of the relay's replication slot: reserved is well, unreserved is about to be lost.",
-        [["max by (state) (quartet_outbox_slot_state)", "{{state}}"]],
-        { "0": ["", "transparent"], "1": ["now", "blue"] },
+        [["max by (state) (quartet_outbox_slot_state) == 1", "{{state}}"]],
+        { "1": ["now", "blue"] },
         { width: 8 },
       ),
       series(
         "New slot waits",
-        "For how long a new slot has been waiting for a transaction to end, and whose it is.",
-        [["max by (pid, application) (quartet_outbox_slot_waits_seconds)", "{{pid}} {{application}}"]],
+        "For how long a new slot has been waiting for a transaction to end. The alert QuartetSlotWaits says whose it is.",
+        [["max(quartet_outbox_slot_waits_seconds)", "waiting"]],
         { unit: "s", width: 8 },
       ),
       states(
@@ -421,14 +422,14 @@ export function loops(service: string): AnyPanel[] {
       "Whether each loop of the service runs in every process that should run it.",
       [[`min by (worker) (quartet_worker_up${processes(service)})`, "{{worker}}"]],
       UP_WORDS,
-      { width: 12, height: 7 },
+      { width: 12, height: 10 },
     ),
     states(
       "Background tasks",
       "Those that have failed for more than a minute.",
       [[`max by (task) (quartet_background_task_failing${processes(service)})`, "{{task}}"]],
-      { "0": ["", "green"], "1": ["fails", "red"] },
-      { width: 12, height: 7 },
+      { "0": ["well", "green"], "1": ["fails", "red"] },
+      { width: 12, height: 10 },
     ),
   ];
 }
