@@ -7,7 +7,7 @@ import { parse, stringify } from "yaml";
 import { eventually } from "../lib/client.ts";
 import { freePort } from "../lib/launch.ts";
 
-const root = new URL("../..", import.meta.url).pathname;
+export const root = new URL("../..", import.meta.url).pathname;
 export const SERVICES = ["user", "session", "analytics", "search", "gateway"] as const;
 export const STORES = ["user", "session", "analytics", "search", "nats"] as const;
 /** Namespace of the release under test, and the one of its clients, which knows no policy. */
