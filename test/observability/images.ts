@@ -3,10 +3,10 @@
  * four minutes with a Prometheus; every panel is drawn from the answers to its own queries. The exit status is 1 if a panel has no data.
  */
 import { mkdirSync, readdirSync, readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { kill, revive } from "../../packages/cli/src/control.ts";
+import { fileURLToPath } from "node:url";
+import { kill, revive } from "@quartet/cli/control";
 import { openBrowser } from "../browser/browser.ts";
 import { Client } from "../lib/client.ts";
 import { forget, launch } from "../lib/launch.ts";
@@ -113,7 +113,7 @@ const browser = await openBrowser();
 try {
   const { from, to } = await live(new Client(system.url, system.operatorToken), system.home);
   const times = Array.from({ length: Math.floor((to - from) / STEP_SECONDS) + 1 }, (_, i) => from + i * STEP_SECONDS);
-  const uplot = createRequire(import.meta.url).resolve("uplot/dist/uPlot.iife.min.js");
+  const uplot = fileURLToPath(import.meta.resolve("uplot/dist/uPlot.iife.min.js"));
   for (const file of readdirSync(join(chart, "files/dashboards"))) {
     const source: Json = JSON.parse(readFileSync(join(chart, "files/dashboards", file), "utf8"));
     const rows: { title: string; folded: boolean; panels: Json[] }[] = [];
