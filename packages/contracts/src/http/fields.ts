@@ -65,7 +65,7 @@ export function text(min: number, max: number, options: { multiline?: boolean } 
 
 /** RFC 5322's dot-atom (64 at most) at a name of RFC 1035 with two labels or more: what mail servers take, in ASCII. */
 const EMAIL =
-  // pattern: a label ends at its dot and what repeats within it is bounded; recheck only guesses, now so, now so.
+  // pattern: a label ends at its dot and what repeats within it is bounded; recheck guesses, differently each time.
   /^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+(?:[A-Za-z]{2,63}|[Xx][Nn]--[A-Za-z0-9-]{0,58}[A-Za-z0-9])$/;
 const LOCAL_PART = /^[^@]{1,64}@/;
 export const email = documentAs(
