@@ -43,13 +43,24 @@ h() { helm --kube-context "$CURRENT" "$@"; }
 
 SUMS="sha256sum"
 command -v sha256sum > /dev/null || SUMS="shasum -a 256"
+# linked FOLDER...: the folders, and the packages that their manifests depend on, directly or not.
+linked() {
+  local folder all="$*" more
+  more=$(for folder in "$@"; do
+    echo "$folder"
+    sed -n '/"dependencies"/,/}/s|.*"@quartet/\([a-z-]*\)".*|packages/\1|p' "$folder/package.json"
+  done | LC_ALL=C sort -u)
+  more=${more//$'\n'/ }
+  # shellcheck disable=SC2086
+  if [ "$more" = "$all" ]; then echo "$more"; else linked $more; fi
+}
 # tag SERVICE: changes with every file that services/Dockerfile puts into its image, and with no other.
 tag() {
   if [ -n "${QUARTET_IMAGE_TAG:-}" ]; then echo "$QUARTET_IMAGE_TAG"; return; fi
   if [ -z "$BUILD" ]; then echo "$VERSION"; return; fi
-  local digest
-  digest=$(find services/Dockerfile package.json package-lock.json .npmrc LICENSE NOTICE packages/*/package.json services/*/package.json \
-    packages/contracts packages/service packages/outbox packages/projection "services/$1" \
+  local digest parts
+  parts=$(linked "services/$1")
+  digest=$(find services/Dockerfile package.json package-lock.json .npmrc LICENSE NOTICE packages/*/package.json services/*/package.json $parts \
     -type f ! -path '*/node_modules/*' ! -path '*/test/*' -print0 | LC_ALL=C sort -zu | xargs -0 $SUMS | $SUMS | cut -c1-12)
   echo "$VERSION-$digest"
 }

@@ -91,6 +91,9 @@ describe("the tag of an image", () => {
     expect(changed("services/search/src/main.ts")).toEqual(["search"]);
     expect(changed("services/gateway/src/main.ts")).toEqual(["gateway"]);
     expect(changed("packages/service/src/index.ts")).toEqual(SERVICES);
+    // Only those that depend on it, of themselves or through another package.
+    expect(changed("packages/outbox/src/index.ts")).toEqual(["user", "session"]);
+    expect(changed("packages/contracts/src/index.ts")).toEqual(SERVICES);
     expect(changed("services/Dockerfile")).toEqual(SERVICES);
     expect(changed("package-lock.json")).toEqual(SERVICES);
     expect(changed("packages/cli/src/main.ts")).toEqual([]);

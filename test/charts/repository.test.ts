@@ -81,6 +81,14 @@ test("Tilt: nothing from the network, the contexts of a developer alone, every b
     "rebuild",
     "test",
   ]);
+  const ours = (folder: string): string[] =>
+    Object.keys(JSON.parse(read(`${folder}/package.json`)).dependencies ?? {})
+      .filter((name) => name.startsWith("@quartet/"))
+      .map((name) => name.slice("@quartet/".length));
+  const direct = SERVICES.flatMap((service) => ours(`services/${service}`));
+  const packages = new Set([...direct, ...direct.flatMap((name) => ours(`packages/${name}`))]);
+  const named = /^PACKAGES = \[(.+)\]$/m.exec(text)![1]!.matchAll(/'(\w+)'/g);
+  expect([...named].map(([, name]) => name).sort()).toEqual([...packages].sort());
   expect(text).toContain(`SERVICES = [${SERVICES.map((s) => `'${s}'`).join(", ")}]`);
 });
 
