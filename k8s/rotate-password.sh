@@ -3,14 +3,15 @@
 # new token; or every service a new key to sign with.
 #   NAMESPACE=quartet RELEASE=quartet [SERVICE=user, with identity: the key of this one alone]
 # PostgreSQL, Redis and the keys go on working meanwhile; ClickHouse, Elasticsearch and NATS read their passwords when they start, and restart.
-# For a chart that was installed alone, RELEASE is its release and RELEASE-<chart> becomes RELEASE where one name contains the other.
+# What belongs to the release is found by its labels, and a Secret by who refers to it: for a chart that was installed alone, RELEASE is its own release.
+# A Secret that another tool writes (External Secrets) gets its new value there, and what is here restarts: kubectl rollout restart.
 set -euo pipefail
 NAMESPACE=${NAMESPACE:-quartet}
 RELEASE=${RELEASE:-quartet}
 part=${1:-}
-case "$part" in user | session | analytics | search | nats | operator | identity) ;; *) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2 ;; esac
-case "$RELEASE" in *"$part"*) full=$RELEASE ;; *) full=$RELEASE-$part ;; esac
+case "$part" in user | session | analytics | search | nats | operator | identity) ;; *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;; esac
 k() { kubectl --namespace "$NAMESPACE" "$@"; }
+none() { echo "release $RELEASE has no $1 in the namespace $NAMESPACE" >&2; exit 1; }
 # Letters and digits, a letter first: nats-server would read one that begins with a digit as a number.
 fresh() { printf 'p%s' "$(head -c 200 /dev/urandom | base64 | tr -dc 'A-Za-z0-9' | cut -c1-31)"; }
 put() { # put SECRET KEY=VALUE...: from stdin, so that no password is seen among the processes
@@ -19,20 +20,38 @@ put() { # put SECRET KEY=VALUE...: from stdin, so that no password is seen among
   for pair in "$@"; do data="$data${data:+,}\"${pair%%=*}\":\"${pair#*=}\""; done
   k patch secret "$secret" --type=merge --patch-file=/dev/stdin <<< "{\"stringData\":{$data}}"
 }
-restart() {
-  k rollout restart "$@"
+restart() { # restart KIND/NAME...
   local each
-  for each in $(k get "$@" -o name); do k rollout status "$each" --timeout=10m; done
+  k rollout restart "$@"
+  for each in "$@"; do k rollout status "$each" --timeout=10m; done
 }
+# The Deployments that refer to a Secret or a ConfigMap.
+users() {
+  k get deployments -o "jsonpath={range .items[*]}{.metadata.name}{' '}{.spec.template.spec.containers[*].env[*].valueFrom.secretKeyRef.name}{' '}\
+{.spec.template.spec.containers[*].env[*].valueFrom.configMapKeyRef.name}{'\n'}{end}" |
+    awk -v of="$1" '{ for (i = 2; i <= NF; i++) if ($i == of) { print "deployment/" $1; next } }'
+}
+# reference OBJECT VARIABLE: the Secret or ConfigMap of which an object takes it.
+reference() { k get "$1" -o "jsonpath={.spec.template.spec['containers','initContainers'][*].env[?(@.name=='$2')].valueFrom['secretKeyRef','configMapKeyRef'].name}" | cut -d ' ' -f 1; }
 if [ "$part" = operator ]; then
-  case "$RELEASE" in *gateway*) gateway=$RELEASE ;; *) gateway=$RELEASE-gateway ;; esac
-  put "$gateway-operator" "operator-token=$(fresh)$(fresh)"
-  restart deployment --selector "app.kubernetes.io/instance=$RELEASE,app.kubernetes.io/name=gateway"
-  echo "the operator has a new token, in the Secret $gateway-operator"
+  gateway=$(k get deployment --selector "app.kubernetes.io/name=gateway,app.kubernetes.io/instance=$RELEASE" -o name | head -n 1)
+  [ -n "$gateway" ] || none gateway
+  secret=$(reference "$gateway" QUARTET_OPERATOR_TOKEN)
+  put "$secret" "operator-token=$(fresh)$(fresh)"
+  restart $(users "$secret")
+  echo "the operator has a new token, in the Secret $secret"
   exit
 fi
 if [ "$part" = identity ]; then
-  services=${SERVICE:-user session analytics search gateway}
+  some=$(k get deployment --selector "app.kubernetes.io/instance=$RELEASE,app.kubernetes.io/name in (user, session, analytics, search, gateway)" -o name | head -n 1)
+  [ -n "$some" ] || none service
+  public=$(reference "$some" IDENTITY_PUBLIC_KEYS)
+  all=$(users "$public")
+  # Each service and its Secret, a line each.
+  holders=$(for each in $all; do
+    echo "$(k get "$each" -o 'jsonpath={.metadata.labels.app\.kubernetes\.io/name}') $(reference "$each" IDENTITY_KEYS)"
+  done | sort -u)
+  if [ -n "${SERVICE:-}" ]; then holders=$(grep "^$SERVICE " <<< "$holders") || none "$SERVICE"; fi
   # One that is not ending: a rollout is done while the pods that it replaced still run.
   pod() {
     k get pods --selector "quartet/service" --field-selector status.phase=Running --output \
@@ -50,44 +69,49 @@ if [ "$part" = identity ]; then
       console.log(JSON.stringify({ data: file({ ...all, [service]: { keys: keys.map(publicPart) } }) }));' "$1"
   }
   for name in introduce promote retire; do
-    for service in $services; do
-      own=$(k get secret "$RELEASE-identity-$service" -o 'jsonpath={.data.keys\.json}' | base64 -d)
-      all=$(k get configmap "$RELEASE-identity" -o 'jsonpath={.data.keys\.json}')
-      { read -r mine && read -r everybodys; } <<< "$(step "$name" <<< "{\"service\":\"$service\",\"own\":$own,\"all\":$all}")"
-      k patch secret "$RELEASE-identity-$service" --type=merge --patch-file=/dev/stdin <<< "$mine"
-      k patch configmap "$RELEASE-identity" --type=merge --patch-file=/dev/stdin <<< "$everybodys"
-    done
-    restart deployment --selector "app.kubernetes.io/instance=$RELEASE,app.kubernetes.io/name in (user, session, analytics, search, gateway)"
+    while read -r service secret <&3; do
+      own=$(k get secret "$secret" -o 'jsonpath={.data.keys\.json}' | base64 -d)
+      known=$(k get configmap "$public" -o 'jsonpath={.data.keys\.json}')
+      { read -r mine && read -r everybodys; } <<< "$(step "$name" <<< "{\"service\":\"$service\",\"own\":$own,\"all\":$known}")"
+      k patch secret "$secret" --type=merge --patch-file=/dev/stdin <<< "$mine"
+      k patch configmap "$public" --type=merge --patch-file=/dev/stdin <<< "$everybodys"
+    done 3<<< "$holders"
+    restart $all
   done
-  echo "new keys sign: $services"
+  echo "new keys sign:" $(cut -d ' ' -f 1 <<< "$holders")
   exit
 fi
-secret=$full-store
-if [ "$part" = nats ]; then
-  secret=$RELEASE-nats-auth
-  k get secret "$secret" > /dev/null 2>&1 || secret=$full-auth
-fi
+store=$(k get statefulset --selector "app.kubernetes.io/name=$part,app.kubernetes.io/instance=$RELEASE,app.kubernetes.io/component=store" -o name)
+[ -n "$store" ] || none "store of $part"
+case "$part" in
+  user) secret=$(reference "$store" USER_SERVICE_PASSWORD) ;;
+  session | search) secret=$(reference "$store" SERVICE_PASSWORD) ;;
+  analytics) secret=$(reference "$store" CLICKHOUSE_PASSWORD) ;;
+  nats) secret=$(reference "$store" NATS_PASSWORD_USER) ;;
+esac
 new=$(fresh)
+pod=${store#*/}-0
 case "$part" in
   user)
     put "$secret" "password=$new"
-    k exec -i "$full-store-0" -- psql --quiet --username postgres --dbname postgres <<< "ALTER ROLE user_service PASSWORD '$new';"
+    k exec -i "$pod" -- psql --quiet --username postgres --dbname postgres <<< "ALTER ROLE user_service PASSWORD '$new';"
     ;;
   session)
     # Both hold until the last process with the old one has ended.
-    redis() { k exec -i "$full-store-0" -- sh -c 'REDISCLI_AUTH="$ADMIN_PASSWORD" exec redis-cli --user admin' <<< "$1" | { grep -qx OK || { echo "Redis refused" >&2; return 1; }; }; }
+    redis() { k exec -i "$pod" -- sh -c 'REDISCLI_AUTH="$ADMIN_PASSWORD" exec redis-cli --user admin' <<< "$1" | { grep -qx OK || { echo "Redis refused" >&2; return 1; }; }; }
     redis "ACL SETUSER session_service >$new"
     put "$secret" "password=$new"
     ;;
   analytics | search)
     put "$secret" "password=$new"
-    restart "statefulset/$full-store"
+    restart "$store"
     ;;
   nats)
     put "$secret" "user=$(fresh)" "session=$(fresh)" "analytics=$(fresh)" "search=$(fresh)"
-    restart "statefulset/$full-store"
+    restart "$store"
     ;;
 esac
-if [ "$part" = nats ]; then restart deployment --selector "app.kubernetes.io/name in (user, session, analytics, search)"; else restart deployment --selector "app.kubernetes.io/name=$part"; fi
+all=$(users "$secret")
+if [ -n "$all" ]; then restart $all; fi
 if [ "$part" = session ]; then redis "ACL SETUSER session_service resetpass >$new"; fi
-echo "$full has a new password"
+echo "${store#*/} has a new password, in the Secret $secret"

@@ -74,3 +74,18 @@ export function podOf(o: Obj): { name: string; labels: Record<string, string>; s
   if (!template?.spec?.containers) return undefined;
   return { name: `${o.kind}/${o.metadata.name}`, labels: template.metadata.labels, spec: template.spec };
 }
+
+/** What the Jobs among `objects` make where it is absent: the keys of each Secret by its name, and the ConfigMaps. */
+export function madeByJobs(objects: Obj[]): { secrets: Record<string, string[]>; configMaps: string[] } {
+  const made: { secrets: Record<string, string[]>; configMaps: string[] } = { secrets: {}, configMaps: [] };
+  for (const { name, value } of objects.flatMap((o) =>
+    o.kind === "Job" ? (podOf(o)!.spec.containers[0].env ?? []) : [],
+  )) {
+    if (name === "PASSWORDS")
+      for (const [secret, { keys }] of Object.entries<Obj>(JSON.parse(value))) made.secrets[secret] = keys;
+    if (name === "IDENTITY_SECRETS")
+      for (const secret of Object.values<string>(JSON.parse(value))) made.secrets[secret] = ["keys.json"];
+    if (name === "IDENTITY_CONFIG_MAP") made.configMaps.push(value);
+  }
+  return made;
+}

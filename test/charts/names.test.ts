@@ -1,5 +1,5 @@
 import { describe, expect, test as testAlways } from "vitest";
-import { type Obj, podOf, render, whyNoHelm } from "./helm.ts";
+import { madeByJobs, type Obj, podOf, render, whyNoHelm } from "./helm.ts";
 
 const test = testAlways.skipIf(whyNoHelm);
 
@@ -55,17 +55,15 @@ function wrong(objects: Obj[]): string[] {
   return found;
 }
 
-/** What the Jobs that make keys will have made. */
-function madeByJobs(objects: Obj[]): string[] {
-  const jobs = objects.filter((o) => o.kind === "Job").flatMap((o) => podOf(o)?.spec.containers[0].env ?? []);
-  const said = (name: string): string[] => jobs.filter((v: Obj) => v.name === name).map((v: Obj) => v.value);
-  const secrets = said("PRIVATE_SECRETS").flatMap((text) => Object.values<string>(JSON.parse(text)));
-  return [...secrets.map((name) => `Secret/${name}`), ...said("PUBLIC_CONFIG_MAP").map((name) => `ConfigMap/${name}`)];
-}
-
 /** What the pods of a release look for by name is there: Services, Secrets, ConfigMaps and claims. */
 function dangling(objects: Obj[]): string[] {
-  const has = new Set([...unique(objects), ...madeByJobs(objects), "ConfigMap/kube-root-ca.crt"]);
+  const made = madeByJobs(objects);
+  const has = new Set([
+    ...unique(objects),
+    ...Object.keys(made.secrets).map((name) => `Secret/${name}`),
+    ...made.configMaps.map((name) => `ConfigMap/${name}`),
+    "ConfigMap/kube-root-ca.crt",
+  ]);
   const found: string[] = [];
   for (const { name, spec } of objects.flatMap((o) => podOf(o) ?? [])) {
     const need = (kind: string, of?: string) => of && !has.has(`${kind}/${of}`) && found.push(`${name}: ${kind} ${of}`);

@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { describe, expect, test as testAlways } from "vitest";
-import { charts, findHelm, type Obj, podOf, render, whyNoHelm } from "./helm.ts";
+import { charts, findHelm, madeByJobs, type Obj, podOf, render, whyNoHelm } from "./helm.ts";
 import { findSchemas, KUBERNETES, validator } from "./kubernetes.ts";
 
 const test = testAlways.skipIf(whyNoHelm);
@@ -172,39 +172,35 @@ test("only the service itself and its backups may connect to its store", () => {
   }
 });
 
-test("the environment names Secrets and Services that the release has", () => {
+test("the environment names Services that the release has, and keys of Secrets that its Job makes", () => {
   const objects = render("quartet");
-  const names = (kind: string) => new Set(objects.filter((o) => o.kind === kind).map((o) => o.metadata.name));
-  const [secrets, services] = [names("Secret"), names("Service")];
-  const job = objects.find((o) => o.kind === "Job" && o.metadata.name.startsWith("quartet-keys-"))!;
-  const said = podOf(job)!.spec.containers[0].env.find((v: Obj) => v.name === "PRIVATE_SECRETS").value;
-  const made = Object.values(JSON.parse(said));
+  const services = new Set(objects.filter((o) => o.kind === "Service").map((o) => o.metadata.name));
+  const { secrets } = madeByJobs(objects);
   for (const { name, spec } of objects.flatMap((o) => podOf(o) ?? [])) {
-    for (const variable of spec.containers.flatMap((c: Obj) => c.env ?? [])) {
-      const secret = variable.valueFrom?.secretKeyRef?.name;
-      if (secret) expect([...secrets, ...made], `${name} ${variable.name}`).toContain(secret);
+    for (const variable of [...(spec.initContainers ?? []), ...spec.containers].flatMap((c: Obj) => c.env ?? [])) {
+      const secret = variable.valueFrom?.secretKeyRef;
+      if (secret) expect(secrets[secret.name], `${name} ${variable.name}`).toContain(secret.key);
       const host = /^\w+:\/\/(?:[^@/]*@)?([\w-]+)/.exec(variable.value ?? "")?.[1];
       if (host && variable.name.endsWith("_URL")) expect(services, `${name} ${variable.name}`).toContain(host);
     }
   }
 });
 
-test("made Secrets are kept, and none is made where one is given", () => {
-  for (const secret of render("quartet").filter((o) => o.kind === "Secret")) {
-    expect(secret.metadata.annotations, secret.metadata.name).toMatchObject({ "helm.sh/resource-policy": "keep" });
-  }
+test("no Secret is made where one is given", () => {
   for (const service of SERVICES) {
     const given = render(service, [
       ...external,
       "--set",
       "identity.existingSecret=own,identity.existingConfigMap=shared,nats.existingSecret=broker",
     ]);
-    expect(given.filter((o) => ["Secret", "StatefulSet", "Role", "Job"].includes(o.kind))).toEqual([]);
+    expect(given.filter((o) => ["StatefulSet", "Role", "Job"].includes(o.kind))).toEqual([]);
     const [container] = podOf(given.find((o) => o.kind === "Deployment"))!.spec.containers;
     const used = container.env.flatMap((v: Obj) => v.valueFrom?.secretKeyRef?.name ?? []);
     expect(new Set(used)).toEqual(new Set(["own", "broker", "given"]));
     expect(container.env).toContainEqual({ name: "NODE_EXTRA_CA_CERTS", value: "/etc/quartet/ca/ca.crt" });
   }
+  expect(() => render("user", ["--set", "identity.existingConfigMap=shared"])).toThrow(/identity\.existingSecret/);
+  expect(() => render("quartet", ["--set", "nats.auth.existingSecret=broker"])).toThrow(/\.nats\.existingSecret/);
 });
 
 const DIGEST = `sha256:${"0123456789abcdef".repeat(4)}`;
@@ -333,19 +329,16 @@ test("identity: each process is given its own key and nobody else's, and a Job m
     expect([secret, map]).toEqual([`quartet-identity-${service}`, "quartet-identity"]);
   }
   expect(new Set(uses.map((u) => u.service))).toEqual(new Set(["user", "session", "analytics", "search", "gateway"]));
-  const role = objects.find((o) => o.kind === "Role" && o.metadata.name === "quartet-keys")!;
-  const named = role.rules
-    .filter((r: Obj) => r.resources.includes("secrets") && r.resourceNames)
-    .flatMap((r: Obj) => r.resourceNames);
-  expect(new Set(named)).toEqual(new Set(uses.map((u) => u.secret)));
+  const { secrets, configMaps } = madeByJobs(objects);
+  expect(Object.keys(secrets)).toEqual(expect.arrayContaining(uses.map((u) => u.secret)));
+  expect(configMaps).toEqual(["quartet-identity"]);
   // Alone, a chart makes its own key; those of one system meet in one ConfigMap.
   for (const service of SERVICES) {
-    const alone = render(service, ["--set", "identity.system=shop"]);
-    const job = alone.find((o) => o.kind === "Job" && /-keys-/.test(o.metadata.name))!;
-    const env: Obj[] = podOf(job)!.spec.containers[0].env;
-    expect(JSON.parse(env.find((v) => v.name === "PRIVATE_SECRETS")!.value)).toEqual({
-      [service]: `shop-identity-${service}`,
+    const alone = madeByJobs(render(service, ["--set", "identity.system=shop"]));
+    expect(alone.secrets).toEqual({
+      [`${service}-store`]: expect.arrayContaining(["password"]),
+      [`shop-identity-${service}`]: ["keys.json"],
     });
-    expect(env.find((v) => v.name === "PUBLIC_CONFIG_MAP")!.value).toBe("shop-identity");
+    expect(alone.configMaps).toEqual(["shop-identity"]);
   }
 });

@@ -37,7 +37,13 @@ describe.each(readdirSync(join(root, ".github/workflows")))("workflow %s", (file
 test("skaffold: a configuration for each service, and files that exist", () => {
   const main = parse(read("skaffold.yaml"));
   expect(main.requires.map((r: { path: string }) => r.path)).toEqual(SERVICES.map((s) => `charts/${s}/skaffold.yaml`));
-  expect(main.profiles.map((p: { name: string }) => p.name)).toEqual(["dev", "kind", "minikube", "lab"]);
+  expect(main.profiles.map((p: { name: string }) => p.name)).toEqual([
+    "dev",
+    "kind",
+    "minikube",
+    "docker-desktop",
+    "lab",
+  ]);
   const [release] = main.deploy.helm.releases;
   const added = JSON.stringify(main.profiles).match(/[\w/-]+\.yaml/g)!;
   for (const file of [...release.valuesFiles, ...added, `${release.chartPath}/Chart.yaml`])
@@ -46,12 +52,19 @@ test("skaffold: a configuration for each service, and files that exist", () => {
     const { build, profiles } = parse(read(`charts/${service}/skaffold.yaml`));
     const [{ image, docker }] = build.artifacts;
     expect(image).toBe(parse(read(`charts/${service}/values.yaml`)).image.repository);
+    // Skaffold itself knows which clusters are local; to any other it has to push.
+    expect(build.local).not.toHaveProperty("push");
     expect(docker).toEqual({ dockerfile: "services/Dockerfile", buildArgs: { SERVICE: service } });
     expect(release.setValueTemplates).toHaveProperty([`${service}.image.tag`], `{{.IMAGE_TAG_quartet_${service}}}`);
     const sync = profiles[0].patches[1].value.manual.map((rule: { src: string }) => rule.src);
     for (const pattern of sync) expect(globSync(pattern, { cwd: root }).length, pattern).toBeGreaterThan(0);
     expect(main.profiles[0].patches[0].value).toHaveProperty([`${service}.development`], true);
   }
+});
+
+test("kind's node is of the Kubernetes that the charts are tested with, by digest", () => {
+  const [{ image }] = parse(read("k8s/kind.yaml")).nodes;
+  expect(image).toMatch(new RegExp(`^kindest/node:v${KUBERNETES[1]}\\.\\d+@sha256:[0-9a-f]{64}$`));
 });
 
 test("ways to a local cluster share no port, show the console, and say so", () => {

@@ -7,7 +7,7 @@
   helm test -n {{ .Release.Namespace }} {{ .Release.Name }}
 {{- if hasKey .Values "store" }}
 {{ if eq .Values.store.mode "standalone" }}
-Its store is {{ $full }}-store; nobody but the service can connect to it.
+Its store is {{ $full }}-store; nobody but the service can connect to it. Its passwords are in the Secret {{ include "common.storeSecretName" . }}.
 {{- else }}
 Its store is outside, at the URL in the Secret {{ .Values.store.external.existingSecret }}.
 {{- end }}
@@ -23,6 +23,6 @@ On its own it knows its own key alone: give every chart of one system the same i
 restart those that were there before the last one came.
 {{- end }}
 
-`helm uninstall` leaves, on purpose: the Secrets made by this chart, the ConfigMap of the public keys, and every PersistentVolumeClaim (and the finished pods of `helm test`). To remove the data too:
+`helm uninstall` leaves, on purpose: the Secrets made by its Job, the ConfigMap of the public keys, and every PersistentVolumeClaim (and the finished pods of `helm test`). To remove the data too:
   kubectl -n {{ .Release.Namespace }} delete secret,configmap,pvc -l app.kubernetes.io/name={{ .Chart.Name }},app.kubernetes.io/instance={{ .Release.Name }}
 {{- end -}}

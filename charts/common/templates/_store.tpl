@@ -189,6 +189,7 @@ spec:
       storage: {{ $b.size }}
 ---
 # Takes the claim at once: where volumes are made for their first pod, `helm --wait` would wait for a claim that nobody uses before the first night.
+# It stays when it is done, because a tool that compares what is there with what was rendered would miss it.
 apiVersion: batch/v1
 kind: Job
 {{- $pod := include "common.volumePod" (merge (dict "claim" $claim) .) }}
@@ -197,7 +198,6 @@ metadata:
   {{- include "common.metadata" (dict "ctx" .ctx "name" (include "common.bounded" (dict "name" (printf "%s-volume-%s" $claim ($pod | sha256sum | trunc 8)) "max" 63)) "component" "volume") | nindent 2 }}
 spec:
   backoffLimit: 2
-  ttlSecondsAfterFinished: 86400
   template:
     {{- $pod | nindent 4 }}
 {{- end }}
