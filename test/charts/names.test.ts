@@ -198,7 +198,7 @@ test("two releases in one namespace have no object in common, and neither select
     [long(40), long(41)],
   ];
   for (const pair of pairs) {
-    const both = pair.map((release) => render("quartet", [...ALL, "--set", "nats.replicas=3"], release));
+    const both = pair.map((release) => render("quartet", [...ALL, "--set", "global.quartet.natsReplicas=3"], release));
     expect(wrong(both.flat())).toEqual([]);
     for (const [mine, other] of [both, both.toReversed()] as [Obj[], Obj[]][]) {
       const foreign = podLabels(other);

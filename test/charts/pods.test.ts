@@ -38,11 +38,11 @@ function whole(own: object | undefined, global: object = {}): Obj[] {
   }
 }
 
-/** Pods of the charts; the umbrella's own Job makes keys and has an account with that right. */
+/** Pods of the charts; the Job that makes Secrets has an account with that right. */
 const podsOf = (objects: Obj[]) =>
   objects
     .flatMap((o) => (podOf(o) ? [{ o, ...podOf(o)! }] : []))
-    .filter(({ labels }) => labels["app.kubernetes.io/component"] !== "identity");
+    .filter(({ labels }) => labels["app.kubernetes.io/component"] !== "secrets");
 
 test("what the values say of pods is said of every pod of every chart", () => {
   const objects = whole(POD);
@@ -66,7 +66,7 @@ test("what the values say of pods is said of every pod of every chart", () => {
   // One for each chart, and nobody else's: nothing of them may be read with it.
   expect(accounts.length).toBe(CHARTS.length + 1);
   const bound = objects.filter((o) => o.kind === "RoleBinding").flatMap((o) => o.subjects.map((s: Obj) => s.name));
-  expect(bound).toEqual(["quartet-keys"]);
+  expect(bound).toEqual(["quartet-secrets"]);
 });
 
 test("an account may be another's, or the namespace's", () => {
@@ -78,7 +78,7 @@ test("an account may be another's, or the namespace's", () => {
     const set = value.split(",").flatMap((v) => ["--set", `serviceAccount.${v}`]);
     const objects = render("session", set);
     for (const { name, spec } of podsOf(objects)) expect(spec.serviceAccountName, name).toBe(expected);
-    const made = objects.filter((o) => o.kind === "ServiceAccount" && !/-keys$/.test(o.metadata.name));
+    const made = objects.filter((o) => o.kind === "ServiceAccount" && !/-secrets$/.test(o.metadata.name));
     expect(made.map((o) => o.metadata.name)).toEqual(value.startsWith("create=true") ? ["mine"] : []);
   }
 });

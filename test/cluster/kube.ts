@@ -65,6 +65,8 @@ for (const line of (process.env.QUARTET_IMAGE_TAGS ?? "").split(/\s+/).filter(Bo
   const [service, tag] = line.split("=") as [string, string];
   own[service] = { ...own[service], image: { ...own[service]?.image, tag } };
 }
+// Alone, the chart of NATS makes its passwords by the gateway's image.
+own.nats = { ...own.nats, secrets: { image: { ...own.gateway?.image } } };
 
 /** `-f` with the cluster's values for the whole, or for one chart alone. */
 export function clusterValues(chart?: string): string[] {
