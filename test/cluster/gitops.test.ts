@@ -60,7 +60,8 @@ test("a sync after a sync changes no password and restarts no pod; nor one after
   await sync(manifest);
   console.log(`ready after ${Math.round((Date.now() - began) / 1000)} s`);
   const before = await state();
-  expect(Object.keys(before).filter((name) => name.startsWith("Secret "))).toHaveLength(11);
+  const [role] = await get("roles");
+  for (const name of role.rules[1].resourceNames) expect(before).toHaveProperty([`Secret ${name}`]);
 
   const again = await render();
   expect(again).toBe(manifest);
@@ -73,10 +74,11 @@ test("a sync after a sync changes no password and restarts no pod; nor one after
   expect(await state()).toEqual(before);
 
   // Who starts anew is let in: the stores know the passwords that the Secrets have.
+  const services = (await get("deployments")).length;
   await kubectl(["delete", "pods", "--selector", "quartet/service", "--wait=false"]);
   await eventually("new pods", async () => {
     const pods = (await get("pods")).filter((o) => o.metadata.labels["quartet/service"]);
-    return pods.length === 5 && pods.every((o) => !before[o.metadata.name]);
+    return pods.length >= services && pods.every((o) => !before[o.metadata.name]);
   });
   await sync(await render());
 }, 600_000);
