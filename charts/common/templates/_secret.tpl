@@ -38,6 +38,11 @@ Each chart says by "<chart>.secrets" which Secrets it needs: a map of name: { pa
 {{- define "common.storeUrl" -}}
 {{- $store := .ctx.Values.store -}}
 {{- $host := printf "%s-store:%v" (include "common.fullname" .ctx) $store.port -}}
+{{- $scheme := .scheme -}}
+{{- $path := .path -}}
+{{- if include "common.storeTls" .ctx -}}
+{{- if eq .scheme "postgres" }}{{ $path = printf "%s?sslmode=verify-full" .path }}{{ else }}{{ $scheme = printf "%ss" .scheme }}{{ end -}}
+{{- end -}}
 {{- if eq $store.mode "external" -}}
 - name: {{ .name }}_URL
   valueFrom:
@@ -46,13 +51,13 @@ Each chart says by "<chart>.secrets" which Secrets it needs: a map of name: { pa
       key: {{ $store.external.key }}
 {{- else if .open -}}
 - name: {{ .name }}_URL
-  value: {{ .scheme }}://{{ $host }}{{ .path }}
+  value: {{ $scheme }}://{{ $host }}{{ $path }}
 {{- else -}}
 - name: {{ .name }}_PASSWORD
   valueFrom:
     secretKeyRef: { name: {{ include "common.storeSecretName" .ctx }}, key: password }
 - name: {{ .name }}_URL
-  value: {{ .scheme }}://{{ .user }}:$({{ .name }}_PASSWORD)@{{ $host }}{{ .path }}
+  value: {{ $scheme }}://{{ .user }}:$({{ .name }}_PASSWORD)@{{ $host }}{{ $path }}
 {{- end -}}
 {{- end -}}
 

@@ -7,6 +7,8 @@ dict "ctx" . "uid" 999 "data" "/path" "env" "<yaml>" "command" (list) "args" (li
 {{- $s := .ctx.Values.store.standalone -}}
 {{- $name := printf "%s-store" (include "common.fullname" .ctx) -}}
 {{- $replicas := int (.replicas | default 1) -}}
+{{- $certificate := "" -}}
+{{- if include "common.storeTls" .ctx }}{{ $certificate = include "common.tlsSecretName" (dict "ctx" .ctx "part" .ctx.Chart.Name) }}{{ end -}}
 {{- include "common.volumeFits" (dict "part" .ctx.Chart.Name "persistence" $s.persistence "existing" (lookup "apps/v1" "StatefulSet" .ctx.Release.Namespace $name)) -}}
 ---
 apiVersion: v1
@@ -98,11 +100,18 @@ spec:
           volumeMounts:
             - { name: data, mountPath: {{ .data }} }
             - { name: tmp, mountPath: /tmp }
+            {{- with $certificate }}
+            - { name: tls, mountPath: /etc/quartet/tls, readOnly: true }
+            {{- end }}
             {{- with .mounts }}
             {{- . | nindent 12 }}
             {{- end }}
       volumes:
         - { name: tmp, emptyDir: { sizeLimit: 256Mi } }
+        {{- with $certificate }}
+        # Of root and the pod's group, which PostgreSQL insists on.
+        - { name: tls, secret: { secretName: {{ . }}, defaultMode: 0440 } }
+        {{- end }}
         {{- with .volumes }}
         {{- . | nindent 8 }}
         {{- end }}
@@ -236,12 +245,12 @@ spec:
             - name: {{ $verb }}
               image: {{ $a.image }}
               imagePullPolicy: {{ $a.pullPolicy }}
-              command: {{ toJson (get $a $verb) }}
+              command: {{ include "common.withAuthorities" (dict "ctx" $a.ctx "command" (get $a $verb)) }}
               env:
                 - { name: KEEP, value: {{ $b.keep | quote }} }
-                {{- if $a.ctx.Values.caSecret }}
-                - { name: NODE_EXTRA_CA_CERTS, value: /etc/quartet/ca/ca.crt }
-                - { name: PGSSLROOTCERT, value: /etc/quartet/ca/ca.crt }
+                {{- with include "common.caFile" $a.ctx }}
+                - { name: NODE_EXTRA_CA_CERTS, value: {{ . }} }
+                - { name: PGSSLROOTCERT, value: {{ . }} }
                 {{- end }}
                 {{- $a.env | nindent 16 }}
               resources:
@@ -251,8 +260,8 @@ spec:
               volumeMounts:
                 - { name: backup, mountPath: /backup }
                 - { name: tmp, mountPath: /tmp }
-                {{- if $a.ctx.Values.caSecret }}
-                - { name: ca, mountPath: /etc/quartet/ca, readOnly: true }
+                {{- with include "common.caMount" $a.ctx }}
+                {{- . | nindent 16 }}
                 {{- end }}
                 {{- with $a.mounts }}
                 {{- . | nindent 16 }}
@@ -260,8 +269,8 @@ spec:
           volumes:
             - { name: backup, persistentVolumeClaim: { claimName: {{ $claim }} } }
             - { name: tmp, emptyDir: { sizeLimit: 512Mi } }
-            {{- with $a.ctx.Values.caSecret }}
-            - { name: ca, secret: { secretName: {{ . }}, items: [{ key: ca.crt, path: ca.crt }] } }
+            {{- with include "common.caVolume" $a.ctx }}
+            {{- . | nindent 12 }}
             {{- end }}
             {{- with $a.volumes }}
             {{- . | nindent 12 }}
