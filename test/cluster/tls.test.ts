@@ -1,3 +1,4 @@
+import { X509Certificate } from "node:crypto";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Client, eventually, logIn, signUp } from "../lib/client.ts";
 import {
@@ -146,20 +147,37 @@ test("the same values again change no Secret and restart nothing", async () => {
   expect(await standing()).toEqual(before);
 }, 500_000);
 
-test("a certificate that is deleted is made anew by the next upgrade, and everything works with it", async () => {
-  const read = async (name: string) => Buffer.from((await get(["secret", name])).data["tls.crt"], "base64").toString();
+test("another authority comes in the order of k8s/README.md, and then nothing of the old one is left in use", async () => {
+  const certificate = async (name: string) =>
+    new X509Certificate(Buffer.from((await get(["secret", name])).data["tls.crt"], "base64"));
+  const believed = async () =>
+    (await get(["configmap", "quartet-authority"])).data["ca.crt"].match(/BEGIN CERTIFICATE/g).length;
+  const rolled = async (what: string[]) => {
+    const names = (await kubectl(["get", "-o", "name", ...what])).trim().split("\n");
+    await kubectl(["rollout", "restart", ...names]);
+    for (const name of names) await kubectl(["rollout", "status", name, "--timeout=150s"]);
+  };
   const parts = await secured();
-  const before = await read("quartet-nats-tls");
+  const before = await certificate("quartet-authority");
+  expect(await believed()).toBe(1);
+  await kubectl(["delete", "secret", "quartet-authority"]);
+  await install();
+  expect(await believed()).toBe(2);
+  await rolled(["deployment", "-l", "app.kubernetes.io/part-of=quartet"]);
+  await useIt();
   await kubectl(["delete", "secret", "-l", "app.kubernetes.io/component=tls"]);
   await install();
   expect(await secured()).toEqual(parts);
-  expect(await read("quartet-nats-tls")).not.toBe(before);
-  for (const part of parts) await kubectl(["rollout", "restart", `statefulset/quartet-${part}-store`]);
-  for (const part of parts) await kubectl(["rollout", "status", `statefulset/quartet-${part}-store`, "--timeout=120s"]);
+  const now = await certificate("quartet-authority");
+  for (const part of parts) {
+    const own = await certificate(`quartet-${part}-tls`);
+    expect([own.verify(now.publicKey), own.verify(before.publicKey)], part).toEqual([true, false]);
+  }
+  for (const part of parts) await rolled([`statefulset/quartet-${part}-store`]);
   // By hand too, with TLS or without.
   await exec(
     "quartet-session-store-0",
     'REDISCLI_AUTH="$ADMIN_PASSWORD" redis-cli $REDIS_CLI_OPTIONS --user admin ping',
   );
   await eventually("the system", () => useIt().then(() => true), 60_000);
-}, 600_000);
+}, 900_000);
