@@ -1,7 +1,7 @@
 {{/*
 A store as a StatefulSet with a headless Service and a volume per pod.
 dict "ctx" . "uid" 999 "data" "/path" "env" "<yaml>" "command" (list) "args" (list) "mounts" "<yaml>" "volumes" "<yaml>" "initContainers" "<yaml>"
-     "probe" (dict, the action of the startup and readiness probes) "ports" "<yaml>" more ports, "envFrom" (list), "replicas" 1, "config" what a restart has to follow
+     "probe" (dict, the action of the startup and readiness probes) "ports" "<yaml>" more ports, "envFrom" (list), "replicas" 1, "alive" "store" (the port of the liveness probe), "config" what a restart has to follow
 */}}
 {{- define "common.store" -}}
 {{- $s := .ctx.Values.store.standalone -}}
@@ -89,7 +89,7 @@ spec:
             periodSeconds: 5
             timeoutSeconds: 5
           livenessProbe:
-            tcpSocket: { port: store }
+            tcpSocket: { port: {{ .alive | default "store" }} }
             periodSeconds: 20
             timeoutSeconds: 5
             failureThreshold: 6
