@@ -39,6 +39,16 @@ const KNOWN: [RegExp, Schema][] = [
   [/^global\.ipFamilies$/, { type: "array", maxItems: 2, uniqueItems: true, items: { enum: ["IPv4", "IPv6"] } }],
   [/^global\.quartet\.natsReplicas$/, { enum: [null, 1, 3, 5] }],
   [/^global\.ipFamilyPolicy$/, { enum: ["", "SingleStack", "PreferDualStack", "RequireDualStack"] }],
+  [/^global\.tls\.except$/, { type: "array", items: { enum: ["user", "session", "analytics", "search", "nats"] } }],
+  [
+    /^global\.tls\.existingSecrets$/,
+    {
+      type: "object",
+      additionalProperties: false,
+      properties: { user: text, session: text, analytics: text, search: text, nats: text },
+    },
+  ],
+  [/^global\.tls\.duration$/, { type: "string", pattern: "^[0-9]+h$" }],
   [/^global\.dnsPeers$/, objects],
   [/^global\.dnsPort$/, port],
   [/image\.digest$/, { type: "string", pattern: "^(sha256:[0-9a-f]{64})?$" }],

@@ -98,7 +98,7 @@ case "$part" in
     ;;
   session)
     # Both hold until the last process with the old one has ended.
-    redis() { k exec -i "$pod" -- sh -c 'REDISCLI_AUTH="$ADMIN_PASSWORD" exec redis-cli --user admin' <<< "$1" | { grep -qx OK || { echo "Redis refused" >&2; return 1; }; }; }
+    redis() { k exec -i "$pod" -- sh -c 'REDISCLI_AUTH="$ADMIN_PASSWORD" exec redis-cli $REDIS_CLI_OPTIONS --user admin' <<< "$1" | { grep -qx OK || { echo "Redis refused" >&2; return 1; }; }; }
     redis "ACL SETUSER session_service >$new"
     put "$secret" "password=$new"
     ;;

@@ -85,7 +85,10 @@ export function madeByJobs(objects: Obj[]): { secrets: Record<string, string[]>;
       for (const [secret, { keys }] of Object.entries<Obj>(JSON.parse(value))) made.secrets[secret] = keys;
     if (name === "IDENTITY_SECRETS")
       for (const secret of Object.values<string>(JSON.parse(value))) made.secrets[secret] = ["keys.json"];
-    if (name === "IDENTITY_CONFIG_MAP") made.configMaps.push(value);
+    if (name === "CERTIFICATES")
+      for (const secret of Object.keys(JSON.parse(value))) made.secrets[secret] = ["tls.crt", "tls.key", "ca.crt"];
+    if (name === "AUTHORITY") made.secrets[value] = ["tls.crt", "tls.key"];
+    if (name === "IDENTITY_CONFIG_MAP" || name === "AUTHORITY") made.configMaps.push(value);
   }
   return made;
 }

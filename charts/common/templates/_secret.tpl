@@ -38,6 +38,11 @@ Each chart says by "<chart>.secrets" which Secrets it needs: a map of name: { pa
 {{- define "common.storeUrl" -}}
 {{- $store := .ctx.Values.store -}}
 {{- $host := printf "%s-store:%v" (include "common.fullname" .ctx) $store.port -}}
+{{- $scheme := .scheme -}}
+{{- $path := .path -}}
+{{- if include "common.storeTls" .ctx -}}
+{{- if eq .scheme "postgres" }}{{ $path = printf "%s?sslmode=verify-full" .path }}{{ else }}{{ $scheme = printf "%ss" .scheme }}{{ end -}}
+{{- end -}}
 {{- if eq $store.mode "external" -}}
 - name: {{ .name }}_URL
   valueFrom:
@@ -46,13 +51,13 @@ Each chart says by "<chart>.secrets" which Secrets it needs: a map of name: { pa
       key: {{ $store.external.key }}
 {{- else if .open -}}
 - name: {{ .name }}_URL
-  value: {{ .scheme }}://{{ $host }}{{ .path }}
+  value: {{ $scheme }}://{{ $host }}{{ $path }}
 {{- else -}}
 - name: {{ .name }}_PASSWORD
   valueFrom:
     secretKeyRef: { name: {{ include "common.storeSecretName" .ctx }}, key: password }
 - name: {{ .name }}_URL
-  value: {{ .scheme }}://{{ .user }}:$({{ .name }}_PASSWORD)@{{ $host }}{{ .path }}
+  value: {{ $scheme }}://{{ .user }}:$({{ .name }}_PASSWORD)@{{ $host }}{{ $path }}
 {{- end -}}
 {{- end -}}
 
@@ -62,7 +67,7 @@ Each chart says by "<chart>.secrets" which Secrets it needs: a map of name: { pa
 {{- if not (include "common.umbrella" $ctx) -}}
 {{- $made := include (printf "%s.secrets" $ctx.Chart.Name) $ctx | fromYaml -}}
 {{- $identity := include "common.identityMade" $ctx | fromYaml -}}
-{{ include "common.secretsJob" (dict "ctx" $ctx "name" (include "common.fullname" $ctx) "passwords" $made "identity" $identity "image" .image) }}
+{{ include "common.secretsJob" (dict "ctx" $ctx "name" (include "common.fullname" $ctx) "passwords" $made "identity" $identity "certificates" (include "common.certificates" $ctx | fromYaml) "image" .image) }}
 {{- end -}}
 {{- end -}}
 
@@ -99,6 +104,10 @@ spec:
         - { name: IDENTITY_SECRETS, value: {{ toJson .secrets | quote }} }
         - { name: IDENTITY_CONFIG_MAP, value: {{ .configMap }} }
         {{- end }}
+        {{- with .certificates }}
+        - { name: CERTIFICATES, value: {{ toJson . | quote }} }
+        - { name: AUTHORITY, value: {{ include "common.authorityName" $.ctx }} }
+        {{- end }}
         - { name: LABELS, value: {{ toJson (dict "app.kubernetes.io/name" .ctx.Chart.Name "app.kubernetes.io/instance" .ctx.Release.Name "app.kubernetes.io/part-of" "quartet") | quote }} }
         - { name: NODE_EXTRA_CA_CERTS, value: /var/run/secrets/kubernetes.io/serviceaccount/ca.crt }
       resources:
@@ -121,11 +130,16 @@ spec:
 
 {{/*
 Makes what is absent; nothing where nothing is needed.
-dict "ctx" . "name" "quartet" "passwords" (dict, by name of the Secret) "identity" (dict "secrets" (dict "user" "x") "configMap" "x") "image" (dict)
+dict "ctx" . "name" "quartet" "passwords" (dict, by name of the Secret) "identity" (dict "secrets" (dict "user" "x") "configMap" "x")
+     "certificates" (dict, by name of the Secret) "image" (dict)
 */}}
 {{- define "common.secretsJob" -}}
 {{- $identity := .identity.secrets | default dict -}}
-{{- with concat (keys .passwords) (values $identity) | uniq | sortAlpha -}}
+{{- $maps := list -}}
+{{- if $identity }}{{ $maps = append $maps .identity.configMap }}{{ end -}}
+{{- $authority := list -}}
+{{- if .certificates }}{{ $authority = list (include "common.authorityName" .ctx) }}{{ $maps = concat $maps $authority }}{{ end -}}
+{{- with concat (keys .passwords) (values $identity) (keys .certificates) $authority | uniq | sortAlpha -}}
 {{- $account := printf "%s-secrets" $.name -}}
 {{- $pod := include "common.secretsPod" (merge (dict "account" $account) $) -}}
 {{- $before := dict "ctx" $.ctx "name" $account "component" "secrets" "annotations" (include "common.secretsHook" (dict "weight" "-10") | fromYaml) -}}
@@ -144,9 +158,9 @@ rules:
   # What is made has no name to limit it by; what is read and changed has. No Secret can be changed.
   - { apiGroups: [""], resources: [secrets], verbs: [create] }
   - { apiGroups: [""], resources: [secrets], resourceNames: {{ toJson . }}, verbs: [get] }
-  {{- if $identity }}
+  {{- with $maps }}
   - { apiGroups: [""], resources: [configmaps], verbs: [create] }
-  - { apiGroups: [""], resources: [configmaps], resourceNames: [{{ $.identity.configMap }}], verbs: [get, update] }
+  - { apiGroups: [""], resources: [configmaps], resourceNames: {{ toJson . }}, verbs: [get, update] }
   {{- end }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1

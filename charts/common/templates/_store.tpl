@@ -1,12 +1,14 @@
 {{/*
 A store as a StatefulSet with a headless Service and a volume per pod.
 dict "ctx" . "uid" 999 "data" "/path" "env" "<yaml>" "command" (list) "args" (list) "mounts" "<yaml>" "volumes" "<yaml>" "initContainers" "<yaml>"
-     "probe" (dict, the action of the startup and readiness probes) "ports" "<yaml>" more ports, "envFrom" (list), "replicas" 1, "config" what a restart has to follow
+     "probe" (dict, the action of the startup and readiness probes) "ports" "<yaml>" more ports, "envFrom" (list), "replicas" 1, "alive" "store" (the port of the liveness probe), "config" what a restart has to follow
 */}}
 {{- define "common.store" -}}
 {{- $s := .ctx.Values.store.standalone -}}
 {{- $name := printf "%s-store" (include "common.fullname" .ctx) -}}
 {{- $replicas := int (.replicas | default 1) -}}
+{{- $certificate := "" -}}
+{{- if include "common.storeTls" .ctx }}{{ $certificate = include "common.tlsSecretName" (dict "ctx" .ctx "part" .ctx.Chart.Name) }}{{ end -}}
 {{- include "common.volumeFits" (dict "part" .ctx.Chart.Name "persistence" $s.persistence "existing" (lookup "apps/v1" "StatefulSet" .ctx.Release.Namespace $name)) -}}
 ---
 apiVersion: v1
@@ -87,7 +89,7 @@ spec:
             periodSeconds: 5
             timeoutSeconds: 5
           livenessProbe:
-            tcpSocket: { port: store }
+            tcpSocket: { port: {{ .alive | default "store" }} }
             periodSeconds: 20
             timeoutSeconds: 5
             failureThreshold: 6
@@ -98,11 +100,18 @@ spec:
           volumeMounts:
             - { name: data, mountPath: {{ .data }} }
             - { name: tmp, mountPath: /tmp }
+            {{- with $certificate }}
+            - { name: tls, mountPath: /etc/quartet/tls, readOnly: true }
+            {{- end }}
             {{- with .mounts }}
             {{- . | nindent 12 }}
             {{- end }}
       volumes:
         - { name: tmp, emptyDir: { sizeLimit: 256Mi } }
+        {{- with $certificate }}
+        # 0440, root's and the pod's group's: PostgreSQL insists on no more than that.
+        - { name: tls, secret: { secretName: {{ . }}, defaultMode: 288 } }
+        {{- end }}
         {{- with .volumes }}
         {{- . | nindent 8 }}
         {{- end }}
@@ -236,12 +245,12 @@ spec:
             - name: {{ $verb }}
               image: {{ $a.image }}
               imagePullPolicy: {{ $a.pullPolicy }}
-              command: {{ toJson (get $a $verb) }}
+              command: {{ include "common.withAuthorities" (dict "ctx" $a.ctx "command" (get $a $verb)) }}
               env:
                 - { name: KEEP, value: {{ $b.keep | quote }} }
-                {{- if $a.ctx.Values.caSecret }}
-                - { name: NODE_EXTRA_CA_CERTS, value: /etc/quartet/ca/ca.crt }
-                - { name: PGSSLROOTCERT, value: /etc/quartet/ca/ca.crt }
+                {{- with include "common.caFile" $a.ctx }}
+                - { name: NODE_EXTRA_CA_CERTS, value: {{ . }} }
+                - { name: PGSSLROOTCERT, value: {{ . }} }
                 {{- end }}
                 {{- $a.env | nindent 16 }}
               resources:
@@ -251,8 +260,8 @@ spec:
               volumeMounts:
                 - { name: backup, mountPath: /backup }
                 - { name: tmp, mountPath: /tmp }
-                {{- if $a.ctx.Values.caSecret }}
-                - { name: ca, mountPath: /etc/quartet/ca, readOnly: true }
+                {{- with include "common.caMount" $a.ctx }}
+                {{- . | nindent 16 }}
                 {{- end }}
                 {{- with $a.mounts }}
                 {{- . | nindent 16 }}
@@ -260,8 +269,8 @@ spec:
           volumes:
             - { name: backup, persistentVolumeClaim: { claimName: {{ $claim }} } }
             - { name: tmp, emptyDir: { sizeLimit: 512Mi } }
-            {{- with $a.ctx.Values.caSecret }}
-            - { name: ca, secret: { secretName: {{ . }}, items: [{ key: ca.crt, path: ca.crt }] } }
+            {{- with include "common.caVolume" $a.ctx }}
+            {{- . | nindent 12 }}
             {{- end }}
             {{- with $a.volumes }}
             {{- . | nindent 12 }}

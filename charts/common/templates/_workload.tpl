@@ -28,14 +28,15 @@ The caller defines "<chart>.env" with the environment that is its own.
 - { name: NODE_OPTIONS, value: "--max-old-space-size={{ int $v.heapMiB }}" }
 {{ include "common.identityEnv" $ctx }}
 {{- if hasKey $v "nats" }}
+{{- $scheme := ternary "tls" $v.nats.scheme (eq (include "common.tls" (dict "ctx" $ctx "part" "nats")) "yes") }}
 {{- $at := printf "%s:%v" ($v.nats.host | default (include "common.hostOf" (dict "ctx" $ctx "chart" "nats"))) $v.nats.port }}
 {{- with include "common.natsSecretName" $ctx }}
 - name: NATS_PASSWORD
   valueFrom:
     secretKeyRef: { name: {{ . }}, key: {{ $v.nats.key | default $ctx.Chart.Name }} }
-- { name: NATS_URL, value: "{{ $v.nats.scheme }}://{{ $ctx.Chart.Name }}:$(NATS_PASSWORD)@{{ $at }}" }
+- { name: NATS_URL, value: "{{ $scheme }}://{{ $ctx.Chart.Name }}:$(NATS_PASSWORD)@{{ $at }}" }
 {{- else }}
-- { name: NATS_URL, value: "{{ $v.nats.scheme }}://{{ $at }}" }
+- { name: NATS_URL, value: "{{ $scheme }}://{{ $at }}" }
 {{- end }}
 {{- end }}
 {{- with get ($v.nats | default dict) "replicas" }}
@@ -49,8 +50,8 @@ The caller defines "<chart>.env" with the environment that is its own.
 {{- range $name, $url := $v.peers | default dict }}
 - { name: {{ upper $name }}_URL, value: {{ $url | default (printf "http://%s" (include "common.hostOf" (dict "ctx" $ctx "chart" $name))) | quote }} }
 {{- end }}
-{{- if $v.caSecret }}
-- { name: NODE_EXTRA_CA_CERTS, value: /etc/quartet/ca/ca.crt }
+{{- with include "common.caFile" $ctx }}
+- { name: NODE_EXTRA_CA_CERTS, value: {{ . }} }
 {{- end }}
 {{- range $name, $value := $v.env }}
 - { name: {{ $name }}, value: {{ $value | quote }} }
@@ -114,6 +115,10 @@ spec:
         - name: {{ $ctx.Chart.Name }}
           image: {{ include "common.image" (dict "ctx" $ctx "image" $v.image) }}
           imagePullPolicy: {{ $v.image.pullPolicy }}
+          {{- if eq (include "common.caFile" $ctx) "/tmp/authorities.crt" }}
+          {{- $main := printf "services/%s/src/main.ts" $ctx.Chart.Name }}
+          command: {{ include "common.withAuthorities" (dict "ctx" $ctx "command" (ternary (list "node" "--watch" $main) (list "node" $main) $v.development)) }}
+          {{- end }}
           env:
             {{- include "common.env" (dict "ctx" $ctx "role" $role) | nindent 12 }}
             {{- include (printf "%s.env" $ctx.Chart.Name) $ctx | nindent 12 }}
@@ -132,13 +137,13 @@ spec:
             {{- include "common.containerSecurity" $ctx | replace "readOnlyRootFilesystem: true" (printf "readOnlyRootFilesystem: %t" (not $v.development)) | nindent 12 }}
           volumeMounts:
             - { name: tmp, mountPath: /tmp }
-            {{- if $v.caSecret }}
-            - { name: ca, mountPath: /etc/quartet/ca, readOnly: true }
+            {{- with include "common.caMount" $ctx }}
+            {{- . | nindent 12 }}
             {{- end }}
       volumes:
         - { name: tmp, emptyDir: { sizeLimit: 64Mi } }
-        {{- with $v.caSecret }}
-        - { name: ca, secret: { secretName: {{ . }}, items: [{ key: ca.crt, path: ca.crt }] } }
+        {{- with include "common.caVolume" $ctx }}
+        {{- . | nindent 8 }}
         {{- end }}
       {{- include "common.placement" $ctx | nindent 6 }}
 {{- if ($r.hpa).enabled }}
