@@ -95,7 +95,8 @@ export async function noteBegun(clickhouse: ClickHouse, id: string): Promise<voi
 
 /**
  * Copies what Analytics alone still has and puts the new table in the old one's stead. Its own are the rows that the ledger vouches for and FACTS no longer
- * has: older than its retention, purged with a person, or lost by the broker.
+ * has: older than its retention, purged with a person or to make room, or lost by the broker. Also where FACTS has a repetition of the same fact: of
+ * several messages with one id the first counts, whether it is still there or not.
  */
 export async function exchange(clickhouse: ClickHouse, id: string): Promise<void> {
   await dropOldLock(clickhouse);
@@ -106,7 +107,7 @@ export async function exchange(clickhouse: ClickHouse, id: string): Promise<void
     if (next?.rebuild !== id) return;
     await clickhouse.execute(
       `INSERT INTO ${NEXT} SELECT * FROM facts FINAL
-        WHERE id NOT IN (SELECT id FROM ${NEXT}) AND ${H1} IN (SELECT arrayJoin(h1) FROM ledger FINAL)`,
+        WHERE (id, ver) NOT IN (SELECT id, ver FROM ${NEXT}) AND ${H1} IN (SELECT arrayJoin(h1) FROM ledger FINAL)`,
       {},
       { ...LONG, settings: { max_memory_usage: "0" } },
     );
