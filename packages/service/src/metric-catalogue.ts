@@ -403,7 +403,7 @@ export const catalogue = {
     help: "Messages that were purged early because the stream was short of room: Analytics had applied and sealed them",
     labels: { stream: "`FACTS`" },
     in: ["user"],
-    absent: "until the first one",
+    absent: "until JetStream has answered once",
   },
   quartet_stream_consumers: {
     type: "gauge",

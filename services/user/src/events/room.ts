@@ -33,6 +33,8 @@ export async function makeRoom({
     const { config, created, state } = await jsm.streams.info(name);
     return { ...state, created: String(created), used: config.max_bytes > 0 ? state.bytes / config.max_bytes : 0 };
   };
+  const purgedEarly = metrics.counter("quartet_stream_purged_total");
+  purgedEarly.inc({ stream: name }, 0);
   const before = await look();
   if (before.used < BEGIN) return;
   const sealed = await askSealed(analytics);
@@ -44,7 +46,7 @@ export async function makeRoom({
     // Messages differ in size, and of some sequences nothing is left: the next look says what is still too much.
     const part = Math.ceil((1 - END / now.used) * (now.last_seq - now.first_seq + 1));
     const { purged } = await jsm.streams.purge(name, { seq: Math.min(now.first_seq + part, upto + 1) });
-    metrics.counter("quartet_stream_purged_total").inc({ stream: name }, purged);
+    purgedEarly.inc({ stream: name }, purged);
     messages += purged;
     now = await look();
   }
