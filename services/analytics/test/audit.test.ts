@@ -263,7 +263,7 @@ describe("a log that is purged early", () => {
     const first = seq - ids.length + 1;
     for (let i = 0; i < 3; i++) expect((await sealed(api)).upto).toBeLessThan(first);
     await api.kill();
-    service = await world.start({ AUDIT_INTERVAL_MS: "0" });
+    service = await world.start({ AUDIT_INTERVAL_MS: "1000" });
     const { upto, stream } = await eventually(
       async () => {
         const now = await sealed();
