@@ -1,10 +1,10 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { freeze, revive } from "@quartet/cli/control";
+import { emit, subjects, uuidv7 } from "@quartet/contracts";
 import { connect, type JetStreamManager, type NatsConnection } from "nats";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { batches, importPeople, post } from "../../chaos/bulk.ts";
-import { freeze, revive } from "../../packages/cli/src/control.ts";
-import { emit, subjects, uuidv7 } from "../../packages/contracts/src/index.ts";
 import { Client, eventually, logIn, PASSWORD, signUp } from "../lib/client.ts";
 import { commandOn } from "../lib/commands.ts";
 import { forget, type Launched, launch } from "../lib/launch.ts";
