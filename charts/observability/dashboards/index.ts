@@ -264,8 +264,11 @@ const jetstream = dashboard(
         ),
         series(
           "Published",
-          "Messages a stream takes in a second.",
-          [["max by (stream) (rate(quartet_stream_last_sequence[$__rate_interval]))", "{{stream}}"]],
+          "Messages a stream takes in a second, and those that are purged early because it is short of room.",
+          [
+            ["max by (stream) (rate(quartet_stream_last_sequence[$__rate_interval]))", "{{stream}}"],
+            ["sum by (stream) (rate(quartet_stream_purged_total[$__rate_interval]))", "{{stream}} purged early"],
+          ],
           { unit: "ops" },
         ),
         series("Consumers", "Durable consumers of each stream.", [

@@ -2,7 +2,7 @@ import { rebuildConsumer, subjects } from "./streams.ts";
 
 /**
  * What each service may say and hear on NATS. The local engines and the `nats` chart are both written from this one table, and
- * a test tries to cross it. `purge` rights exist for erasure alone and belong to the user service.
+ * a test tries to cross it. The right to purge belongs to the owner of the streams, the user service: for erasures, and for room on FACTS.
  */
 export interface NatsUser {
   name: string;

@@ -200,7 +200,19 @@ test("a slot that cannot be made for a transaction: the table is relayed meanwhi
   await relay.kill();
   await write("a", 31);
   await eventually("the standby relays", async () => (await factsOf("a")).includes("31"));
-  let n = 31;
+  // Frozen too, and the one that thaws becomes the standby.
+  const third = postgresRelay(world, nats.url, { checkpointMs: 100 });
+  await eventually("it waits", async () => !(await third.status()).active);
+  standby.freeze();
+  await write("a", 32);
+  await eventually("the third relays", async () => (await factsOf("a")).includes("32"));
+  standby.thaw();
+  await eventually("the thawed one gave up", async () => {
+    const { active, restarts } = await standby.status();
+    return !active && restarts > 0;
+  });
+  expect(await third.status()).toMatchObject({ active: true, restarts: 0, slotWaitsFor: { application: "a report" } });
+  let n = 32;
   let writing = true;
   const writer = (async () => {
     while (writing) await write("a", ++n);
@@ -215,11 +227,11 @@ test("a slot that cannot be made for a transaction: the table is relayed meanwhi
   expect(await factsOf("slow")).toEqual(["1"]);
   expect(await newestState("slow")).toBe("1");
   expect(await newestState("a")).toBe(`${n}`);
-  expect((await standby.status()).slotWaitsFor).toBeNull();
+  expect((await third.status()).slotWaitsFor).toBeNull();
   // By the WAL again.
-  const before = (await standby.status()).resent;
+  const before = (await third.status()).resent;
   await write("a", ++n);
   await eventually("relayed", async () => (await factsOf("a")).includes(`${n}`));
-  expect((await standby.status()).resent).toBe(before);
+  expect((await third.status()).resent).toBe(before);
   expect(await lastSequence(nats.url, world.facts)).toBeGreaterThan(n);
 });

@@ -398,6 +398,13 @@ export const catalogue = {
     in: ["user"],
     absent: "until JetStream has answered once",
   },
+  quartet_stream_purged_total: {
+    type: "counter",
+    help: "Messages that were purged early because the stream was short of room: Analytics had applied and sealed them",
+    labels: { stream: "`FACTS`" },
+    in: ["user"],
+    absent: "until JetStream has answered once",
+  },
   quartet_stream_consumers: {
     type: "gauge",
     help: "Consumers of a stream",

@@ -178,9 +178,9 @@ describe("a stream that is lost", () => {
   });
 });
 
-describe("a rebuild", () => {
-  const state = async () => (await service.call("GET", "/internal/rebuild", { as: gateway })).body;
+const state = async () => (await service.call("GET", "/internal/rebuild", { as: gateway })).body;
 
+describe("a rebuild", () => {
   test("rebuilt equals incremental: under writes, with an erasure and a SIGKILL in the middle, and one at a time", async () => {
     const gone = people[30] as string;
     let writing = true;
@@ -244,6 +244,58 @@ describe("a rebuild", () => {
       return now.state === "complete" && now.startedAt >= startedAt;
     });
     expect(await picture()).toBe(incremental);
+    expect(await round()).toMatchObject({ drift: 0 });
+  }, 240_000);
+});
+
+describe("a log that is purged early", () => {
+  const sealed = async (at = service) => (await at.call("POST", "/internal/sealed", { as: user })).body;
+
+  test("what is sealed may go: not before it is applied, and a rebuild has it all the same, also where it comes again", async () => {
+    const name = "purged.early";
+    const one = (id: string, n: number) =>
+      emit.track(id, { name, userId: null, properties: { n } }, { time: new Date(1.7e12 + n) });
+    const ids = Array.from({ length: 50 }, (_, i) => `t:${name}:${i}`);
+    await service.kill();
+    const api = await world.start({ ROLE: "api" });
+    await eventually(() => api.ready(), { what: "the service without a projector" });
+    const seq = await world.publish(ids.map((id) => one(id, 1)));
+    const first = seq - ids.length + 1;
+    for (let i = 0; i < 3; i++) expect((await sealed(api)).upto).toBeLessThan(first);
+    await api.kill();
+    service = await world.start({ AUDIT_INTERVAL_MS: "1000" });
+    const { upto, stream } = await eventually(
+      async () => {
+        const now = await sealed();
+        return now.upto >= seq && now;
+      },
+      { what: "what is sealed" },
+    );
+    const jsm = await (await world.nc()).jetstreamManager();
+    expect(stream).toBe((await jsm.streams.info("FACTS")).created);
+    await settle(world, service);
+    const before = await picture();
+    await jsm.streams.purge("FACTS", { seq: upto + 1 });
+    // As a client does that has heard nothing: the same events, of a later time.
+    await world.publish(
+      ids.map((id) => one(id, 2)),
+      { again: true },
+    );
+    await settle(world, service);
+    expect(await picture()).toBe(before);
+    expect(await round()).toMatchObject({ drift: 0 });
+
+    const rebuilt = (await service.call("POST", "/internal/rebuild", { as: gateway })).status;
+    expect(rebuilt).toBe(202);
+    const { startedAt } = await state();
+    await eventually(
+      async () => {
+        const now = await state();
+        return now.state === "complete" && now.startedAt >= startedAt;
+      },
+      { withinMs: 60_000, what: "the rebuild" },
+    );
+    expect(await picture()).toBe(before);
     expect(await round()).toMatchObject({ drift: 0 });
   }, 240_000);
 });

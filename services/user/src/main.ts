@@ -17,6 +17,7 @@ import { createDeadLetterOffice, NoSuchLetter } from "./events/dead.ts";
 import { observeStreams } from "./events/figures.ts";
 import { connectBroker } from "./events/nats.ts";
 import { appendEvents, createUserRelay, outboxTables, SLOT } from "./events/relay.ts";
+import { makeRoom } from "./events/room.ts";
 import { runSaga } from "./events/saga.ts";
 import { findErasedUsers, keepStreams, streamCounts } from "./events/streams.ts";
 import { createApp } from "./http/app.ts";
@@ -103,6 +104,10 @@ await runProcess({
       };
       const streams = { replicas: config.NATS_REPLICAS, storeBytes: config.NATS_STORE_BYTES };
       supervise("streams", (signal) => keepStreams(broker, streams, logger, signal));
+      supervise(
+        "stream-room",
+        every("stream-room", 2000, () => makeRoom({ broker, analytics: peers.analytics, logger, metrics }), { logger }),
+      );
       supervise("relay", async (signal) => {
         await whenReady(signal);
         // A restored database would send its old rows over the tombstones of those who were erased since: it learns of them first.

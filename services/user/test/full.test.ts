@@ -62,3 +62,65 @@ test("FACTS full: who signs up or changes a password is on USERS all the same, a
   const seen = await heartbeat();
   await eventually(async () => (await heartbeat()) !== seen);
 });
+
+test("FACTS short of room: what Analytics has applied and sealed is purged, no more than it takes, and who is erased meanwhile is erased", async () => {
+  const js = world.broker.jetstream();
+  const jsm = await world.broker.jetstreamManager();
+  const facts = () => jsm.streams.info("FACTS");
+  const used = async () => {
+    const { config, state } = await facts();
+    return state.bytes / config.max_bytes;
+  };
+  const fill = async (until: number) => {
+    while ((await used()) < until) await js.publish("facts.track.filler.-", "x".repeat(50_000));
+  };
+  const purged = async () => {
+    const page = await (await fetch(`${user.admin}/metrics`)).text();
+    return Number(/quartet_stream_purged_total\{stream="FACTS"\} (\d+)/.exec(page)?.[1] ?? 0);
+  };
+  const created = String((await facts()).created);
+  let asked = 0;
+  const answer = (sealed: { stream: string; upto: number } | number) => {
+    asked = 0;
+    world.analytics.sealed = () => {
+      asked++;
+      return sealed;
+    };
+  };
+  const askedAgain = () => eventually(() => asked >= 3);
+
+  // The fact of this erasure is below all that fills the stream, and nobody has looked whether it is there.
+  world.session.erasure = () => "pending";
+  const gone = await user.signUp();
+  const { erasureId } = (await user.call("DELETE", `/v1/users/${gone.id}`, { as: gone.id })).body;
+  const erased = await eventually(() => world.last("FACTS", subjects.fact("user", "erased", gone.id)));
+
+  const { first_seq } = (await facts()).state;
+  answer(503);
+  await fill(0.7);
+  expect(asked).toBe(0);
+  await fill(0.8);
+  await askedAgain();
+  answer({ stream: created, upto: 0 });
+  await askedAgain();
+  answer({ stream: "2020-01-01T00:00:00.000000000Z", upto: 1_000_000_000 });
+  await askedAgain();
+  expect([(await facts()).state.first_seq, await purged()]).toEqual([first_seq, 0]);
+
+  // Not beyond what is sealed, though it is too little.
+  answer({ stream: created, upto: erased.seq });
+  await eventually(async () => (await facts()).state.first_seq > erased.seq);
+  await askedAgain();
+  expect((await facts()).state.first_seq).toBe(erased.seq + 1);
+  expect(await purged()).toBeGreaterThan(0);
+
+  // Not more than it takes.
+  answer({ stream: created, upto: (await facts()).state.last_seq });
+  await eventually(async () => (await used()) < 0.75);
+  expect(await used()).toBeGreaterThan(0.6);
+  expect(user.log()).toContain("made room");
+
+  expect(await world.last("FACTS", subjects.fact("user", "erased", gone.id))).toBeUndefined();
+  world.session.erasure = () => "complete";
+  await eventually(async () => (await user.call("GET", `/v1/erasures/${erasureId}`)).body.state === "complete");
+});

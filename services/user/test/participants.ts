@@ -14,6 +14,8 @@ export class Participant {
   readonly asked: { userId: string; version: number }[] = [];
   /** What it holds, by user. */
   readonly held = new Map<string, { version: number; digest: string }>();
+  /** Up to where it says that it has sealed FACTS, of the stream as it is (or was, if that is named). */
+  sealed: () => { stream: string; upto: number } | number = () => 503;
   /** How often its digests were asked for. */
   digestsAsked = 0;
   /** As of when it says that it is true. */
@@ -56,6 +58,10 @@ export class Participant {
       this.asked.push(asked);
       const state = this.erasure(asked);
       return typeof state === "number" ? send(state, {}) : send(200, { state });
+    }
+    if (req.url === "/internal/sealed") {
+      const sealed = this.sealed();
+      return typeof sealed === "number" ? send(sealed, {}) : send(200, sealed);
     }
     if (req.url?.split("?")[0] === "/internal/digests") {
       this.digestsAsked++;

@@ -31,6 +31,7 @@ import {
 } from "./slot.ts";
 import { Snapshot } from "./snapshot.ts";
 
+const WAL_SENDER_TIMEOUT_MS = 10_000;
 const THIN_EVERY_MS = 60_000;
 /** A slot that does not stand after this waits for a transaction: until it does, the table is relayed. */
 const SLOT_GRACE_MS = 500;
@@ -131,9 +132,14 @@ export class PostgresSession {
       const slot = await readSlot(db, options.slot).catch((error) => {
         throw new StoreError(`PostgreSQL cannot be asked for the slot: ${error.message}`, { cause: error });
       });
-      if (!slot || slot.invalidated) {
-        const why = slot ? `invalidated: ${slot.invalidated}` : "missing";
-        this.#making = await makeSlot(db, options.slot, Object.keys(options.streams));
+      if (!slot || slot.invalidated || slot.unfinished) {
+        const why = slot?.invalidated ? `invalidated: ${slot.invalidated}` : "missing";
+        this.#making = await makeSlot(
+          db,
+          options.slot,
+          Object.keys(options.streams),
+          options.walSenderTimeoutMs ?? WAL_SENDER_TIMEOUT_MS,
+        );
         if (this.#making) {
           state.logger.warn(
             { slot: options.slot, why },
@@ -185,7 +191,7 @@ export class PostgresSession {
 
   /** Undefined if another replica was quicker. */
   async #startReplication(): Promise<ReplicationConnection | undefined> {
-    const { connectionString, slot, publication, walSenderTimeoutMs = 10_000 } = this.#context.options;
+    const { connectionString, slot, publication, walSenderTimeoutMs = WAL_SENDER_TIMEOUT_MS } = this.#context.options;
     const decoder = new PgOutputDecoder(this.#handler());
     try {
       return await ReplicationConnection.start(

@@ -10,6 +10,8 @@ export interface SlotState {
   walStatus: string | null;
   /** Why the server gave the slot up, if it did. */
   invalidated: string | null;
+  /** Somebody is making it: it cannot be read from yet. */
+  unfinished: boolean;
   confirmed: bigint;
   /** End of the WAL now. */
   walEnd: bigint;
@@ -26,7 +28,7 @@ export function formatLsn(position: bigint): string {
 }
 
 const SLOT = `
-SELECT active, wal_status, coalesce(invalidation_reason, CASE wal_status WHEN 'lost' THEN 'wal_removed' END) AS invalidated,
+SELECT active, active_pid, confirmed_flush_lsn IS NULL AS unfinished, wal_status, coalesce(invalidation_reason, CASE wal_status WHEN 'lost' THEN 'wal_removed' END) AS invalidated,
        coalesce(confirmed_flush_lsn, '0/0')::text AS confirmed, pg_current_wal_lsn()::text AS wal_end
 FROM pg_replication_slots WHERE slot_name = $1 AND database = current_database()`;
 
@@ -38,6 +40,7 @@ export async function readSlot(db: pg.Pool, slot: string): Promise<SlotState | u
     active: row.active,
     walStatus: row.wal_status,
     invalidated: row.invalidated,
+    unfinished: row.unfinished,
     confirmed: parseLsn(row.confirmed),
     walEnd: parseLsn(row.wal_end),
   };
@@ -70,35 +73,62 @@ const NO_TIMEOUT_MS = 2 ** 31 - 1;
  * first, so that a relay that dies in between leaves the note behind. One replica at a time, for as long as the making lasts: undefined if another one
  * is at it, or if there is nothing to make.
  *
- * It waits for every transaction that is writing now, anywhere in the server, and for those that began until then: as long as the longest of them.
+ * It waits for every transaction that is writing now, anywhere in the server, and for those that began until then: as long as the longest of them. The
+ * right to make it is a lock of a session of its own, which the server ends when it has not heard of it for `deadAfterMs`: a relay that is
+ * frozen meanwhile is replaced, and what it was making is given up.
  */
-export async function makeSlot(db: pg.Pool, slot: string, streams: string[]): Promise<SlotMaking | undefined> {
-  const client = await db.connect();
+export async function makeSlot(
+  db: pg.Pool,
+  slot: string,
+  streams: string[],
+  deadAfterMs: number,
+): Promise<SlotMaking | undefined> {
   const failed = (error: unknown) =>
     new StoreError(`replication slot ${slot} cannot be made: ${(error as Error).message}`, { cause: error });
+  const right = await db.connect();
+  let maker: pg.PoolClient | undefined;
+  let alive: NodeJS.Timeout | undefined;
+  const end = () => {
+    clearInterval(alive);
+    // Ends the connections, and with one of them the lock.
+    right.release(true);
+    maker?.release(true);
+  };
   try {
-    // The server is to notice while it waits that nobody waits for it any more, and let another replica have the lock.
-    const begin = await client.query(
-      `SELECT pg_try_advisory_lock(hashtext('outbox slot'), hashtext($1)) AS mine, pg_backend_pid() AS pid,
-              set_config('client_connection_check_interval', '2s', false), set_config('statement_timeout', '0', false)`,
-      [slot],
-    );
-    const { mine, pid } = begin.rows[0] as { mine: boolean; pid: number };
-    const found = mine ? (await client.query(SLOT, [slot])).rows[0] : undefined;
-    if (!mine || (found && !found.invalidated)) {
-      client.release(true);
+    const lock = "SELECT pg_try_advisory_lock(hashtext('outbox slot'), hashtext($1)) AS mine";
+    if (!(await right.query(lock, [slot])).rows[0].mine) {
+      right.release();
       return undefined;
     }
-    await noteOwed(client, slot, streams);
-    if (found) await client.query("SELECT pg_drop_replication_slot($1)", [slot]);
+    const lost = Promise.withResolvers<never>();
+    lost.promise.catch(() => {});
+    right.on("error", lost.reject);
+    await right.query("SELECT set_config('idle_session_timeout', $1, false)", [`${deadAfterMs}ms`]);
+    alive = setInterval(() => right.query("SELECT").catch(lost.reject), deadAfterMs / 5);
+    const found = (await right.query(SLOT, [slot])).rows[0];
+    if (found && !found.invalidated) {
+      // Its maker has lost the right to make it.
+      if (found.unfinished) await right.query("SELECT pg_terminate_backend($1)", [found.active_pid]);
+      end();
+      return undefined;
+    }
+    await noteOwed(right, slot, streams);
+    if (found) await right.query("SELECT pg_drop_replication_slot($1)", [slot]);
+    maker = await db.connect();
+    maker.on("error", lost.reject);
+    // The server is to notice while it waits that nobody waits for it any more.
+    const begin = await maker.query(
+      "SELECT pg_backend_pid() AS pid, set_config('client_connection_check_interval', '2s', false), set_config('statement_timeout', '0', false)",
+    );
+    const { pid } = begin.rows[0] as { pid: number };
     const text = "SELECT pg_create_logical_replication_slot($1, 'pgoutput')";
-    const created = client
-      .query({ text, values: [slot], query_timeout: NO_TIMEOUT_MS } as pg.QueryConfig)
-      .then(() => client.release(true))
+    const making = maker.query({ text, values: [slot], query_timeout: NO_TIMEOUT_MS } as pg.QueryConfig);
+    const created = Promise.race([making, lost.promise])
+      .then(() => {})
       .catch((error) => {
-        client.release(true);
         throw failed(error);
-      });
+      })
+      .finally(end);
     created.catch(() => {});
     return {
       created,
@@ -109,8 +139,7 @@ export async function makeSlot(db: pg.Pool, slot: string, streams: string[]): Pr
       },
     };
   } catch (error) {
-    // Ends the connection, and with it the lock.
-    client.release(true);
+    end();
     throw failed(error);
   }
 }

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { CONSUMERS, inboxPrefix, STREAMS } from "@quartet/contracts";
-import { type Broker, inspectConsumer, readStream } from "@quartet/projection";
+import { CONSUMERS, inboxPrefix, rebuildConsumer, STREAMS } from "@quartet/contracts";
+import { type Broker, inspectConsumer, JetStreamFailure, readStream } from "@quartet/projection";
 import { countAudit, type Logger, metrics, watchTask } from "@quartet/service";
 import { type AuditFinding, saveFinding } from "../store/audits.ts";
 import type { ClickHouse } from "../store/client.ts";
@@ -21,6 +21,7 @@ import {
   windowsOf,
   writeEntries,
 } from "../store/ledger.ts";
+import { isRebuilding } from "../store/rebuild.ts";
 import { asOf, readWatermarks } from "../store/watermarks.ts";
 import { checkRanges, type Difference, type ReadMessages } from "./ledger-check.ts";
 import { createMarks, messageTime } from "./marks.ts";
@@ -46,6 +47,11 @@ export interface FactAudit {
   round(): Promise<AuditFinding>;
   /** Seals everything up to a sequence of FACTS: after this its messages may be purged. */
   sealUpto(seq: number): Promise<void>;
+  /**
+   * Up to where FACTS may forget: applied by whoever reads it, and sealed. Does not wait for what is still to be sealed, but has it begun.
+   * Rejects if a store is away.
+   */
+  sealed(): Promise<{ stream: string; upto: number }>;
   last(): AuditFinding | undefined;
 }
 
@@ -164,7 +170,7 @@ export function createFactAudit(clickhouse: ClickHouse, broker: Broker, { logger
     });
   };
 
-  /** Looks twice, mends what is wrong both times, and writes down what is right. */
+  /** Looks twice, mends what is wrong both times, and writes down what is right. Returns false if that is for the next round. */
   const settle = async (
     view: View,
     stream: string,
@@ -172,7 +178,7 @@ export function createFactAudit(clickhouse: ClickHouse, broker: Broker, { logger
     to: number,
     upto: number,
     finding: AuditFinding,
-  ): Promise<void> => {
+  ): Promise<boolean> => {
     let seen = await check(view, stream, from, to, upto);
     if (seen.differences.length > 0) {
       const before = new Map(seen.differences.map((d) => [`${d.kind}:${d.id}:${d.ver}`, d]));
@@ -183,7 +189,7 @@ export function createFactAudit(clickhouse: ClickHouse, broker: Broker, { logger
       const more = drift.length < seen.differences.length;
       note(finding, drift);
       await mend(clickhouse, drift);
-      if (more) return;
+      if (more) return false;
       if (drift.length > 0)
         logger.warn({ stream, from, to, ...countKinds(drift) }, "drift of facts: mended from the stream");
     }
@@ -199,9 +205,15 @@ export function createFactAudit(clickhouse: ClickHouse, broker: Broker, { logger
           rows,
         })),
     );
+    return true;
   };
 
-  const seal = async (view: View, upto: number, finding: AuditFinding): Promise<void> => {
+  /**
+   * Seals in order and stops at what it cannot, so that everything below what the ledger says is sealed: FACTS may be purged up to there. Returns up to
+   * where that is.
+   */
+  const seal = async (view: View, upto: number, finding: AuditFinding): Promise<number> => {
+    let reached = upto;
     if (view.ledger.size === 0 || view.sealed < upto) {
       const first = rangeOf(view.sealed + 1);
       const final = rangeOf(upto);
@@ -223,12 +235,16 @@ export function createFactAudit(clickhouse: ClickHouse, broker: Broker, { logger
         add(Math.max(0, final));
       } else for (let from = first; from < rangeOf(view.first); from++) add(from);
       for (const [from, to] of runs(new Map([...busy].filter(([range]) => range <= final)))) {
-        await settle(view, view.stream, from, to, upto, finding);
+        if (!(await settle(view, view.stream, from, to, upto, finding))) {
+          reached = Math.max(view.sealed, from * RANGE);
+          break;
+        }
         await sleep(BREATH_MS);
       }
     }
-    quiet = { stream: view.stream, upto };
-    if (again !== undefined) again = upto >= lost.to ? undefined : Math.max(again, upto);
+    quiet = { stream: view.stream, upto: reached };
+    if (again !== undefined) again = reached >= lost.to ? undefined : Math.max(again, reached);
+    return reached;
   };
 
   const compare = async (finding: AuditFinding): Promise<void> => {
@@ -310,8 +326,8 @@ export function createFactAudit(clickhouse: ClickHouse, broker: Broker, { logger
       queued = undefined;
       const view = await look();
       const finding = { compared: 0, drift: 0, mended: 0, users: [], startedAt: "", checkedAt: "" };
-      if (view.sealed < view.floor || view.ledger.size === 0) await seal(view, view.floor, finding);
-      return view.floor;
+      const { sealed, floor, ledger } = view;
+      return sealed < floor || ledger.size === 0 ? await seal(view, floor, finding) : floor;
     });
     return queued;
   };
@@ -351,7 +367,32 @@ export function createFactAudit(clickhouse: ClickHouse, broker: Broker, { logger
     async sealUpto(seq) {
       if ((await sealAll()) < seq) throw new Error("the projector is not there yet");
     },
+    async sealed() {
+      sealAll().catch(() => {});
+      const { created, state } = await streamNow();
+      const stream = String(created);
+      const readers = await readersOf(clickhouse);
+      const floors = await Promise.all(readers.map((reader) => settledBy(broker, reader)));
+      const upto = sealedIn(await sealedStreams(clickhouse), stream);
+      return { stream, upto: Math.min(upto, state.last_seq, again ?? upto, ...floors) };
+    },
   };
+}
+
+/** Who has to have read a message before it may go: the projector, and that of a rebuild under way. */
+async function readersOf(clickhouse: ClickHouse): Promise<string[]> {
+  const { durable } = CONSUMERS.analytics;
+  return (await isRebuilding(clickhouse)) ? [durable, rebuildConsumer("analytics")] : [durable];
+}
+
+/** Up to where a consumer has settled everything; 0 if it is not there (yet). */
+async function settledBy(broker: Broker, consumer: string): Promise<number> {
+  try {
+    return (await inspectConsumer(broker.require(), CONSUMERS.analytics.stream, consumer)).settled;
+  } catch (error) {
+    if (error instanceof JetStreamFailure && error.status === 404) return 0;
+    throw error;
+  }
 }
 
 /** Runs the audit for ever, every `everyMs`; of several processes one at a time. */

@@ -70,6 +70,11 @@ export function addInternalRoutes(app: Express, options: InternalOptions): void 
     res.json({ state: complete ? "complete" : "pending" });
   });
 
+  // Asked when the log is short of room: what it may forget.
+  app.post("/internal/sealed", onlyFor("user"), async (_req, res) => {
+    res.json(await options.audit.sealed());
+  });
+
   addRebuildRoutes(app, "analytics", options.rebuilds);
 
   app.post("/internal/audit", onlyFor("gateway"), async (_req, res) => {

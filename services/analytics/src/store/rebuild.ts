@@ -95,7 +95,8 @@ export async function noteBegun(clickhouse: ClickHouse, id: string): Promise<voi
 
 /**
  * Copies what Analytics alone still has and puts the new table in the old one's stead. Its own are the rows that the ledger vouches for and FACTS no longer
- * has: older than its retention, purged with a person, or lost by the broker.
+ * has: older than its retention, purged with a person or to make room, or lost by the broker. Also where FACTS has a repetition of the same fact: of
+ * several messages with one id the first counts, whether it is still there or not.
  */
 export async function exchange(clickhouse: ClickHouse, id: string): Promise<void> {
   await dropOldLock(clickhouse);
@@ -104,9 +105,10 @@ export async function exchange(clickhouse: ClickHouse, id: string): Promise<void
   try {
     const { next } = await tableState(clickhouse);
     if (next?.rebuild !== id) return;
+    // Ids are hashes: with the version in one number they are as rare, and a set of them takes no more memory.
     await clickhouse.execute(
       `INSERT INTO ${NEXT} SELECT * FROM facts FINAL
-        WHERE id NOT IN (SELECT id FROM ${NEXT}) AND ${H1} IN (SELECT arrayJoin(h1) FROM ledger FINAL)`,
+        WHERE bitXor(id, ver) NOT IN (SELECT bitXor(id, ver) FROM ${NEXT}) AND ${H1} IN (SELECT arrayJoin(h1) FROM ledger FINAL)`,
       {},
       { ...LONG, settings: { max_memory_usage: "0" } },
     );

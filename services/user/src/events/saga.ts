@@ -99,7 +99,7 @@ async function advance(options: SagaOptions, row: ErasureRow): Promise<unknown> 
     // A participant that does not answer must not hold the others back.
     const asked = await Promise.allSettled([ask("session"), ask("search")]);
     // Session's last facts and our own have to be on the stream before Analytics can say that it has counted them all.
-    if (confirmed.session && (await erasureIsRelayed(broker, row.user_id, row.requested_at))) await ask("analytics");
+    if (confirmed.session && (await erasureIsRelayed(broker, row.user_id, row.session_at))) await ask("analytics");
     if (confirmed.session && confirmed.search && confirmed.analytics) {
       await clear(options, row);
       await completeErasure(db, row.id, SWEEP_SECONDS);

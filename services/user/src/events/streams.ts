@@ -5,8 +5,6 @@ import { type Logger, watchTask } from "@quartet/service";
 import { DiscardPolicy, type JetStreamManager, NatsError, RetentionPolicy, StorageType, type StreamConfig } from "nats";
 
 const NANOS = 1e9;
-/** After this the fact of an erasure may have left FACTS by age. */
-const LONG_AGO_MS = 24 * 3_600_000;
 const CHECK_EVERY_MS = 2_000;
 
 /** What the streams are made with beside their definitions. */
@@ -122,19 +120,23 @@ function hasNone(error: unknown): boolean {
 }
 
 /**
- * Whether FACTS has the fact of this erasure: then the relay has passed everything this service ever said of the person. FACTS keeps it for days only; of
- * an erasure that is old the tombstone on USERS, which the same transaction wrote and which stays, is proof enough.
+ * Whether the relay has passed everything this service ever said of the person: FACTS has the fact of this erasure, or, since that leaves by age or to make
+ * room, a heartbeat of a moment at which the erasure had been committed: what was committed before it is on the stream.
+ * @param since such a moment, by the database's clock; null if none is known yet
  */
-export async function erasureIsRelayed(broker: Broker, userId: string, requestedAt: Date): Promise<boolean> {
-  if (Date.now() - requestedAt.getTime() > LONG_AGO_MS) return (await findErasedUsers(broker, [userId])).length > 0;
+export async function erasureIsRelayed(broker: Broker, userId: string, since: Date | null): Promise<boolean> {
   const jsm = await broker.require().jetstreamManager({ checkAPI: false, timeout: 2000 });
-  try {
-    await jsm.streams.getMessage(STREAMS.FACTS.name, { last_by_subj: subjects.fact("user", "erased", userId) });
-    return true;
-  } catch (error) {
-    if (hasNone(error)) return false;
-    throw error;
-  }
+  const lastOf = async (subject: string) => {
+    try {
+      return await jsm.streams.getMessage(STREAMS.FACTS.name, { last_by_subj: subject });
+    } catch (error) {
+      if (hasNone(error)) return undefined;
+      throw error;
+    }
+  };
+  if (await lastOf(subjects.fact("user", "erased", userId))) return true;
+  const heartbeat = since && (await lastOf(subjects.heartbeat("FACTS", "user")));
+  return !!heartbeat && Date.parse(heartbeat.json<{ data: { at: string } }>().data.at) > since.getTime();
 }
 
 /** Which of these users USERS knows to be erased. Throws if it cannot be asked. */
