@@ -85,9 +85,12 @@ describe("a question that is too heavy", () => {
     const others = ["a", "b", "c"].map(again);
     await eventually(() => clickhouse.turns().used === 2 && clickhouse.turns().waiting === 1, { what: "small ones" });
     const blocks = "SELECT count() AS n FROM numbers(20) SETTINGS max_block_size = 1";
-    expect(await mallory().ask(blocks, {}, { heavy: true })).toEqual([{ n: 20 }]);
-    asked.abort();
-    for (const answered of await Promise.all(others)) expect(answered).toBeGreaterThan(0);
+    try {
+      expect(await mallory().ask(blocks, {}, { heavy: true })).toEqual([{ n: 20 }]);
+    } finally {
+      asked.abort();
+      for (const answered of await Promise.all(others)) expect(answered).toBeGreaterThan(0);
+    }
   });
 
   test("that waited for another in vain is told the same", async () => {

@@ -152,6 +152,16 @@ describe("dead letters", () => {
     expect((await user.internal("GET", "/dead?limit=0")).status).toBe(400);
   });
 
+  test("of much text end a page early, and the next one goes on behind it", async () => {
+    const text = "x".repeat(900_000);
+    const seqs: number[] = [];
+    for (let n = 0; n < 6; n++) seqs.push(await park("analytics", "FACTS", subjects.fact("track", "x", randomUUID()), text));
+    const page = await letters();
+    expect([page.deadLetters.length, page.next]).toEqual([5, seqs[4]]);
+    expect((await letters(`?after=${page.next}`)).deadLetters.map((l: Json) => l.seq)).toEqual([seqs[5]]);
+    for (const seq of seqs) await user.internal("DELETE", `/dead/${seq}`);
+  });
+
   test("that are facts are published again, those that are states bring the current state", async () => {
     const subject = subjects.fact("track", "retried", randomUUID());
     const fact = await park("analytics", "FACTS", subject, { once: "more" });
