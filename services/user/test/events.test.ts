@@ -155,7 +155,8 @@ describe("dead letters", () => {
   test("of much text end a page early, and the next one goes on behind it", async () => {
     const text = "x".repeat(900_000);
     const seqs: number[] = [];
-    for (let n = 0; n < 6; n++) seqs.push(await park("analytics", "FACTS", subjects.fact("track", "x", randomUUID()), text));
+    for (let n = 0; n < 6; n++)
+      seqs.push(await park("analytics", "FACTS", subjects.fact("track", "x", randomUUID()), text));
     const page = await letters();
     expect([page.deadLetters.length, page.next]).toEqual([5, seqs[4]]);
     expect((await letters(`?after=${page.next}`)).deadLetters.map((l: Json) => l.seq)).toEqual([seqs[5]]);
