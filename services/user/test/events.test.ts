@@ -152,17 +152,6 @@ describe("dead letters", () => {
     expect((await user.internal("GET", "/dead?limit=0")).status).toBe(400);
   });
 
-  test("of much text end a page early, and the next one goes on behind it", async () => {
-    const text = "x".repeat(900_000);
-    const seqs: number[] = [];
-    for (let n = 0; n < 6; n++)
-      seqs.push(await park("analytics", "FACTS", subjects.fact("track", "x", randomUUID()), text));
-    const page = await letters();
-    expect([page.deadLetters.length, page.next]).toEqual([5, seqs[4]]);
-    expect((await letters(`?after=${page.next}`)).deadLetters.map((l: Json) => l.seq)).toEqual([seqs[5]]);
-    for (const seq of seqs) await user.internal("DELETE", `/dead/${seq}`);
-  });
-
   test("that are facts are published again, those that are states bring the current state", async () => {
     const subject = subjects.fact("track", "retried", randomUUID());
     const fact = await park("analytics", "FACTS", subject, { once: "more" });
@@ -326,5 +315,43 @@ describe("a restored database", () => {
     // Where the cluster cannot tell (a volume snapshot), somebody says it.
     expect((await user.internal("POST", "/restored")).body).toEqual({ epoch: 2 });
     await stateFrom(kept.id, makeVersion(2, 0));
+  });
+});
+
+describe("of two processes", () => {
+  /** A figure of a process, undefined where it does not tell it. */
+  const figure = async (process: UserProcess, name: string): Promise<number | undefined> => {
+    const text = await (await fetch(`${process.admin}/metrics`)).text();
+    const value = new RegExp(`^${name}(?:\\{[^}]*\\})? (\\S+)$`, "m").exec(text)?.[1];
+    return value === undefined ? undefined : Number(value);
+  };
+  const relays = (process: UserProcess) => figure(process, "quartet_outbox_relay_active");
+  /** Who has never audited has no time of an audit to tell. */
+  const audits = async (process: UserProcess) =>
+    (await figure(process, "quartet_audit_last_timestamp_seconds")) === undefined ? 0 : 1;
+  const start = () => world.user({ ROLE: "relay", AUDIT_INTERVAL_MS: "200" });
+  /** Every look finds the one work alone, over ten rounds of the audit. */
+  const worksAlone = async (one: UserProcess, other: UserProcess) => {
+    await eventually(async () => (await relays(one)) === 1 && (await audits(one)) === 1, 60_000);
+    const until = world.search.digestsAsked + 10;
+    while (world.search.digestsAsked < until)
+      expect([await relays(one), await relays(other), await audits(other)]).toEqual([1, 0, 0]);
+  };
+
+  test("one relays and audits; when it is killed the other does, and when that one ends, the next", async () => {
+    await user.kill("SIGTERM");
+    const first = await start();
+    await eventually(async () => (await relays(first)) === 1 && (await audits(first)) === 1);
+    const second = await start();
+    await worksAlone(first, second);
+    await first.kill("SIGKILL");
+    const third = await start();
+    await eventually(async () => (await relays(second)) === 1 || (await relays(third)) === 1, 60_000);
+    const [heir, other] = (await relays(second)) === 1 ? [second, third] : [third, second];
+    await eventually(async () => (await audits(second)) + (await audits(third)) === 1, 60_000);
+    await heir.kill("SIGTERM");
+    await eventually(async () => (await relays(other)) === 1 && (await audits(other)) === 1, 60_000);
+    await other.kill("SIGTERM");
+    user = await world.user();
   });
 });

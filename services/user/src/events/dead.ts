@@ -3,9 +3,6 @@ import { type Broker, BrokerUnavailable, deadLetters, NoSuchLetter } from "@quar
 import { unavailable } from "@quartet/service";
 import type { RepairRequest } from "../store/repair.ts";
 
-/** A thousand letters may have a megabyte each. */
-const PAGE_BYTES = 4 * 1024 * 1024;
-
 type Letter = Awaited<ReturnType<ReturnType<typeof deadLetters>["list"]>>[number];
 
 export { NoSuchLetter };
@@ -51,17 +48,9 @@ export function createDeadLetterOffice(broker: Broker, repair: (request: RepairR
   };
   return {
     async list(after: number, limit: number): Promise<{ deadLetters: DeadLetter[]; next?: number }> {
-      const found: DeadLetter[] = [];
-      let next = after;
-      // One after the other, as the stream gives them: a page is also at its end when it is large.
-      for (let bytes = 0; found.length < limit && bytes < PAGE_BYTES; ) {
-        const [letter] = await office().list({ after: next, limit: 1 });
-        if (!letter) return { deadLetters: found };
-        found.push(toBody(letter));
-        bytes += letter.data.length;
-        next = letter.seq;
-      }
-      return { deadLetters: found, next };
+      const letters = await office().list({ after, limit });
+      const last = letters.at(-1);
+      return { deadLetters: letters.map(toBody), ...(letters.length === limit && last ? { next: last.seq } : {}) };
     },
     async get(seq: number): Promise<DeadLetter | undefined> {
       const letter = await office().get(seq);
