@@ -300,6 +300,27 @@ test.each([
   expect(() => render(chart, ["--set", value])).toThrow(name);
 });
 
+test("limits reach every process of a service, and a variable that `env` names wins", () => {
+  const variables = (chart: string, ...settings: string[]) =>
+    render(
+      chart,
+      settings.flatMap((setting) => ["--set", setting]),
+    )
+      .filter((o) => o.kind === "Deployment")
+      .map((o) => o.spec.template.spec.containers[0].env as { name: string; value?: string }[]);
+  const expected = {
+    analytics: { QUERY_CONCURRENCY: "2", HEAVY_QUERY_CONCURRENCY: "1", QUERY_MEMORY_MIB: "384", MAX_WAITING: "70000" },
+    session: { MAX_WAITING: "70000", SESSIONS_PER_USER: "100" },
+    search: { MAX_WAITING: "70000" },
+  };
+  for (const [chart, wanted] of Object.entries(expected)) {
+    for (const env of variables(chart, "limits.waiting=7000", "env.MAX_WAITING=70000")) {
+      expect(Object.fromEntries(env.map(({ name, value }) => [name, value]))).toMatchObject(wanted);
+      expect(new Set(env.map(({ name }) => name)).size, chart).toBe(env.length);
+    }
+  }
+});
+
 test("an external store without a Secret is refused by name", () => {
   expect(() => render("user", ["--set", "store.mode=external"])).toThrow(/store\.external\.existingSecret/);
 });

@@ -58,6 +58,16 @@ The caller defines "<chart>.env" with the environment that is its own.
 {{- end }}
 {{- end -}}
 
+{{/* Variables that are numbers, but for those that `env` names too. dict "env" .Values.env "numbers" (dict "NAME" value) */}}
+{{- define "common.numbersEnv" -}}
+{{- $env := .env -}}
+{{- range $name, $value := .numbers }}
+{{- if not (hasKey $env $name) }}
+- { name: {{ $name }}, value: {{ int64 $value | quote }} }
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- define "common.probes" -}}
 startupProbe:
   httpGet: { path: /livez, port: admin }

@@ -75,7 +75,8 @@ export class Activity {
     this.#open = new Map();
     this.#heard = [];
     this.#bucket = bucket;
-    while (this.#sightings[0] && this.#sightings[0].at < now - KEPT_MS) this.#sightings.shift();
+    // What is of the future is from before the clock was set back: it would stay, and all that follows with it.
+    while (this.#sightings[0] && Math.abs(this.#sightings[0].at - now) > KEPT_MS) this.#sightings.shift();
   }
 }
 

@@ -101,6 +101,14 @@ describe("what a process without the API saw", () => {
   });
 });
 
+it("a clock that was set back does not make it remember more", () => {
+  const activity = new Activity();
+  activity.saw("publish.user", `users.${person}`, null, T);
+  const earlier = T - 3_600_000;
+  for (let i = 0; i < 1000; i++) activity.saw("publish.user", `users.${person}`, null, earlier + i * 100);
+  expect(activity.since(0, earlier + 100_000).length).toBeLessThanOrEqual(51);
+});
+
 describe("what is no message of a process", () => {
   const good = { hop: "publish.user", kind: "state", at: T, n: 1, some: [["0a1b2c3d", T, null]] };
   it.each([

@@ -71,6 +71,35 @@ describe("a question that is too heavy", () => {
     expect(clickhouse.dependency.state).toBe("closed");
   });
 
+  test("gets on while small ones never end, and is answered", async () => {
+    // Two at a time, which is all that run, and behind each the next.
+    const asked = new AbortController();
+    const again = async (client: string): Promise<number> => {
+      let answered = 0;
+      while (!asked.signal.aborted) {
+        expect(await clickhouse.questionsOf({ client }).ask("SELECT sleep(0.3) AS s", {})).toEqual([{ s: 0 }]);
+        answered++;
+      }
+      return answered;
+    };
+    const others = ["a", "b", "c"].map(again);
+    await eventually(() => clickhouse.turns().used === 2 && clickhouse.turns().waiting === 1, { what: "small ones" });
+    const blocks = "SELECT count() AS n FROM numbers(20) SETTINGS max_block_size = 1";
+    try {
+      expect(await mallory().ask(blocks, {}, { heavy: true })).toEqual([{ n: 20 }]);
+    } finally {
+      asked.abort();
+      for (const answered of await Promise.all(others)) expect(answered).toBeGreaterThan(0);
+    }
+  });
+
+  test("that waited for another in vain is told the same", async () => {
+    const first = mallory().ask(slow(5), {}, { heavy: true });
+    const second = alice().ask(slow(5), {}, { heavy: true });
+    for (const outcome of await Promise.allSettled([first, second]))
+      expect(outcome).toMatchObject({ reason: tooHeavy });
+  });
+
   test("ends when its caller goes away, waiting or running", async () => {
     const gone = new AbortController();
     const questions = clickhouse.questionsOf({ client: "alice", gone: gone.signal });

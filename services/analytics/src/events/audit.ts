@@ -73,6 +73,9 @@ class AuditUnfinished extends Error {
   override name = "AuditUnfinished";
 }
 
+/** Whether a round has stopped before its end and not because something is away. */
+const isTooMuch = (error: unknown) => error instanceof AuditUnfinished || error instanceof TooMuchAtOnce;
+
 /**
  * Compares the facts with FACTS and with the ledger. What FACTS still has is compared message by message where a digest differs; what it has no longer, with
  * the hashes that the ledger kept. A difference is drift only if it is still there after a later as-of; then missing and altered rows are inserted
@@ -351,9 +354,7 @@ export function createFactAudit(clickhouse: ClickHouse, broker: Broker, { logger
           unfinished.set({ store: "analytics" }, 0);
         } catch (error) {
           // A store that is away is told elsewhere.
-          if (error instanceof AuditUnfinished || error instanceof TooMuchAtOnce) {
-            unfinished.set({ store: "analytics" }, 1);
-          }
+          if (isTooMuch(error)) unfinished.set({ store: "analytics" }, 1);
           throw error;
         }
         finding.checkedAt = new Date().toISOString();
@@ -403,23 +404,24 @@ export async function runFactAudit(
 ): Promise<void> {
   const watch = watchTask("audit", { logger });
   let told = "";
-  let pause = everyMs;
   while (!signal.aborted) {
+    const began = performance.now();
+    let worked = true;
     try {
       const at = await recent();
-      const began = performance.now();
       if (!at || Date.now() - at.getTime() >= everyMs / 2) await audit.round();
-      pause = Math.max(everyMs, (performance.now() - began) * (1 / SHARE - 1));
       told = "";
       watch.ok();
     } catch (error) {
       watch.failed(error);
+      worked = isTooMuch(error);
       // A store that is away says the same for minutes; a mistake has to be told, once.
       const reason = (error as Error).message;
       if (reason !== told) logger.warn({ reason }, "the audit of the facts has to wait");
       told = reason;
     }
-    await sleep(pause, undefined, { signal }).catch(() => {});
+    const rest = (performance.now() - began) * (1 / SHARE - 1);
+    await sleep(worked ? Math.max(everyMs, rest) : everyMs, undefined, { signal }).catch(() => {});
   }
 }
 

@@ -54,7 +54,7 @@ export interface Questions {
   /**
    * Asks when it is the caller's turn, and stops at the deadline, here and in the engine. 503 `query-too-heavy` if it needs more time or memory than it may
    * have, which says nothing against the store; 503 if the store does not answer. `heavy`: it may take long. Then it has a lane of its own, and
-   * stands still in the engine while small questions run. `personal`: see QueryOptions.
+   * gives way in the engine to small questions, but for a share; if its turn does not come it is `query-too-heavy` too. `personal`: see QueryOptions.
    */
   ask<T>(sql: string, params: Params, options?: { heavy?: boolean; personal?: boolean }): Promise<T[]>;
 }
@@ -94,8 +94,13 @@ const OUR_MISTAKE = new Set([
   "457",
 ]);
 
-/** ClickHouse's `priority`: of those who run, one with a higher number stands still. What has none is not concerned. */
+/** ClickHouse's `priority`: while one with a lower number runs, one with a higher number stands still after each block. What has none is not concerned. */
 const PRIORITY = { small: 1, heavy: 5, background: 9 } as const;
+/**
+ * The longest that a heavy question stands still after each block (`low_priority_query_wait_time_ms`). So it has its share, a few ms of every so many, however many
+ * small ones there are. The engine's own 1000 ms are for what runs in the background.
+ */
+const STAND_STILL_MS = 20;
 /** The longest that a question waits for its turn, and the part of its time that is kept for stopping it and for asking whether the store is there. */
 const LINE_MS = 800;
 const STOP_MS = 150;
@@ -124,12 +129,17 @@ export function createClickHouse(options: ClickHouseOptions): ClickHouse {
     max_bytes_before_external_group_by: String(Math.floor(bytes / 2)),
     max_bytes_before_external_sort: String(Math.floor(bytes / 2)),
   });
-  const lane = (width: number, bytes: number, priority: number) => ({
-    gate: createGate({ width, queue: 200, queuePerClient: 20, waitMs: LINE_MS }),
-    settings: { ...shareOf(bytes), priority: String(priority) } satisfies ClickHouseSettings,
+  const lane = (width: number, bytes: number, settings: ClickHouseSettings, refusal?: () => HttpProblem) => ({
+    gate: createGate({ width, queue: 200, queuePerClient: 20, waitMs: LINE_MS, ...(refusal ? { refusal } : {}) }),
+    settings: { ...shareOf(bytes), ...settings } satisfies ClickHouseSettings,
   });
-  const small = lane(options.lanes.small, options.maxMemoryBytes / 2, PRIORITY.small);
-  const heavy = lane(options.lanes.heavy, options.maxMemoryBytes, PRIORITY.heavy);
+  const small = lane(options.lanes.small, options.maxMemoryBytes / 2, { priority: String(PRIORITY.small) });
+  const heavy = lane(
+    options.lanes.heavy,
+    options.maxMemoryBytes,
+    { priority: String(PRIORITY.heavy), low_priority_query_wait_time_ms: String(STAND_STILL_MS) },
+    tooHeavy,
+  );
   const connect = (settings: ClickHouseSettings, timeoutMs: number, connections: number): ClickHouseClient =>
     createClient({
       url: options.url,
@@ -278,7 +288,7 @@ class OurMistake extends Error {
   override name = "ClickHouseRefusedQuery";
 }
 
-function tooHeavy(cause: unknown): HttpProblem {
+function tooHeavy(cause?: unknown): HttpProblem {
   const problem = unavailable("clickhouse", 1, cause);
   return new HttpProblem(503, {
     slug: "query-too-heavy",

@@ -9,7 +9,7 @@ export interface Asker {
 }
 
 export interface Gate {
-  /** Runs `work` when it is this client's turn. 503 with `Retry-After` if the line is full or moves too slowly; ClientGone if the caller left it. */
+  /** Runs `work` when it is this client's turn. Rejects with `refusal` if the line is full or moves too slowly, with ClientGone if the caller left it. */
   run<T>(asker: Asker, work: () => Promise<T>): Promise<T>;
   readonly running: number;
   readonly waiting: number;
@@ -23,7 +23,12 @@ export interface GateOptions {
   queuePerClient: number;
   /** The longest that one waits, ms. */
   waitMs: number;
+  /** What it is told whose turn does not come. Default: 503 `busy` with `Retry-After`. */
+  refusal?: () => HttpProblem;
 }
+
+const busy = (): HttpProblem =>
+  new HttpProblem(503, { slug: "busy", detail: "too many queries at the moment", headers: { "Retry-After": "1" } });
 
 /** Lets `width` calls run at a time. Whoever waits stands in a line of their client's, and the clients take turns: one who asks much waits for itself. */
 export function createGate(options: GateOptions): Gate {
@@ -31,8 +36,7 @@ export function createGate(options: GateOptions): Gate {
   let waiting = 0;
   /** Only clients who wait, in the order of their turns. */
   const lines = new Map<string, (() => void)[]>();
-  const busy = () =>
-    new HttpProblem(503, { slug: "busy", detail: "too many queries at the moment", headers: { "Retry-After": "1" } });
+  const refusal = options.refusal ?? busy;
 
   const enter = ({ client, gone }: Asker): Promise<void> => {
     if (gone?.aborted) return Promise.reject(new ClientGone());
@@ -41,7 +45,7 @@ export function createGate(options: GateOptions): Gate {
       return Promise.resolve();
     }
     const line = lines.get(client) ?? [];
-    if (waiting >= options.queue || line.length >= options.queuePerClient) return Promise.reject(busy());
+    if (waiting >= options.queue || line.length >= options.queuePerClient) return Promise.reject(refusal());
     return new Promise((resolve, reject) => {
       const settle = () => {
         waiting--;
@@ -59,7 +63,7 @@ export function createGate(options: GateOptions): Gate {
         resolve();
       };
       const left = () => leave(new ClientGone());
-      const timer = setTimeout(() => leave(busy()), options.waitMs);
+      const timer = setTimeout(() => leave(refusal()), options.waitMs);
       gone?.addEventListener("abort", left);
       line.push(go);
       lines.set(client, line);
