@@ -353,5 +353,6 @@ describe("of two processes", () => {
     await eventually(async () => (await relays(other)) === 1 && (await audits(other)) === 1, 60_000);
     await other.kill("SIGTERM");
     user = await world.user();
-  });
+    // The lease of an auditor that was killed runs for fifteen seconds.
+  }, 180_000);
 });
