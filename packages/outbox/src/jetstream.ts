@@ -4,11 +4,14 @@ import { BrokerError } from "./errors.ts";
 
 /**
  * Connects without automatic reconnection: a lost connection must end the session, because what the stream holds afterwards has to be
- * verified before anything more is published.
+ * verified before anything more is published. `lost` is told once it is.
  */
-export async function connectNats(options: ConnectionOptions): Promise<NatsConnection> {
+export async function connectNats(
+  options: ConnectionOptions,
+  lost: (error: BrokerError) => void,
+): Promise<NatsConnection> {
   try {
-    return await connect({
+    const nc = await connect({
       timeout: 2_000,
       pingInterval: 5_000,
       maxPingOut: 2,
@@ -16,6 +19,10 @@ export async function connectNats(options: ConnectionOptions): Promise<NatsConne
       reconnect: false,
       waitOnFirstConnect: false,
     });
+    void nc.closed().then((error) => {
+      lost(new BrokerError(`the NATS connection was lost${error ? `: ${error.message}` : ""}`));
+    });
+    return nc;
   } catch (error) {
     throw new BrokerError(`NATS is not reachable: ${(error as Error).message}`, { cause: error });
   }

@@ -84,12 +84,10 @@ export class PostgresSession {
   async run(signal: AbortSignal): Promise<void> {
     const { options, state } = this.#context;
     this.#outcome = new Outcome(signal);
+    const failed = (error: unknown) => this.#outcome.fail(error);
     const stops: (() => void)[] = [];
     try {
-      this.#nc = await connectNats({ name: `outbox relay ${options.slot}`, ...options.nats });
-      void this.#nc.closed().then((error) => {
-        this.#outcome.fail(new BrokerError(`the NATS connection was lost${error ? `: ${error.message}` : ""}`));
-      });
+      this.#nc = await connectNats({ name: `outbox relay ${options.slot}`, ...options.nats }, failed);
       if (!(await this.#takeSlot())) return;
       if (!this.#publisher) {
         await this.#verify();
@@ -99,13 +97,7 @@ export class PostgresSession {
       this.acknowledged = this.#confirmedBefore;
       this.#replication!.open();
 
-      stops.push(
-        every(
-          options.checkpointMs ?? 1_000,
-          () => this.#checkpoint(),
-          (error) => this.#outcome.fail(error),
-        ),
-      );
+      stops.push(every(options.checkpointMs ?? 1_000, () => this.#checkpoint(), failed));
       if (options.heartbeat) {
         stops.push(everyTask(state, "heartbeat", options.heartbeat.everyMs, () => this.#heartbeat()));
       }
