@@ -57,6 +57,7 @@ const KNOWN: [RegExp, Schema][] = [
   [/maxServerMemoryMiB$/, count(128, 10_000_000)],
   [/^maxPayload$/, count(1024, 67_108_864)],
   [/^backup\.keep$/, count(1, 1000)],
+  [/^backup\.retentionDays$/, count(1, 3650)],
   [/(^|\.)size$/, quantity],
   [/maxMemory$/, { type: "string", pattern: "^[0-9]+(b|kb|mb|gb)?$" }],
   [/(maxSlotWalKeepSize|maxFileStore|[sS]toreSize)$/, { type: "string", pattern: "^[0-9]+(MB|GB|TB)$" }],

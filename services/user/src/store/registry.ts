@@ -9,8 +9,8 @@ export function personHash(userId: string): string {
 
 interface Row {
   hash: string;
-  erasure_id: string;
-  requested_at: Date;
+  erasure_id: string | null;
+  requested_at: Date | null;
   session_at: Date | null;
   search_at: Date | null;
   analytics_at: Date | null;
@@ -24,15 +24,18 @@ const text = (at: Date | null) => at?.toISOString() ?? null;
 function personOf(row: Row): ErasedPerson {
   return {
     hash: row.hash,
-    receipt: {
-      id: row.erasure_id,
-      requestedAt: row.requested_at.toISOString(),
-      sessionAt: text(row.session_at),
-      searchAt: text(row.search_at),
-      analyticsAt: text(row.analytics_at),
-      completedAt: text(row.completed_at),
-      goneBy: text(row.gone_by),
-    },
+    receipt:
+      row.erasure_id === null
+        ? null
+        : {
+            id: row.erasure_id,
+            requestedAt: (row.requested_at as Date).toISOString(),
+            sessionAt: text(row.session_at),
+            searchAt: text(row.search_at),
+            analyticsAt: text(row.analytics_at),
+            completedAt: text(row.completed_at),
+            goneBy: text(row.gone_by),
+          },
   };
 }
 
@@ -40,8 +43,10 @@ function personOf(row: Row): ErasedPerson {
 export async function untoldErasures(db: Database, limit: number): Promise<ErasedPerson[]> {
   const { rows } = await db.run((client) =>
     client.query<Row>(
-      `SELECT encode(person_hash(user_id), 'hex') AS hash, id AS erasure_id, ${RECEIPT} FROM erasures
-        WHERE told < CASE WHEN completed_at IS NULL THEN 1 ELSE 2 END ORDER BY user_id LIMIT $1`,
+      `(SELECT encode(person_hash(user_id), 'hex') AS hash, id AS erasure_id, ${RECEIPT} FROM erasures
+         WHERE told < CASE WHEN completed_at IS NULL THEN 1 ELSE 2 END ORDER BY user_id LIMIT $1)
+       UNION ALL (SELECT encode(user_hash, 'hex'), erasure_id, ${RECEIPT} FROM erased_people WHERE told = 0 ORDER BY user_hash LIMIT $1)
+       LIMIT $1`,
       [limit],
     ),
   );
@@ -57,6 +62,9 @@ export function noteTold(db: Database, people: ErasedPerson[], state: RegistrySt
         WHERE erasures.id = t.id AND erasures.told < t.told`,
       [receipts.map(({ id }) => id), receipts.map(({ completedAt }) => (completedAt ? 2 : 1))],
     );
+    const told =
+      "UPDATE erased_people SET told = 2 WHERE told = 0 AND user_hash IN (SELECT decode(h, 'hex') FROM unnest($1::text[]) h)";
+    await tx.query(told, [people.map(({ hash }) => hash)]);
     await tx.query("UPDATE erasure_registry SET latest = greatest(latest, $2) WHERE id = $1", [state.id, state.latest]);
   });
 }
@@ -71,7 +79,8 @@ export async function knowsWhatItWasTold(db: Database, state: RegistryState): Pr
 /** Everybody is to be told again, to a registry that is new or was restored. Those whom no backup holds any more are not needed there. */
 export function tellAgain(db: Database, state: RegistryState): Promise<void> {
   return db.transaction(async (tx) => {
-    await tx.query("UPDATE erasures SET told = 0 WHERE told > 0 AND (gone_by IS NULL OR gone_by > now())");
+    for (const table of ["erasures", "erased_people"])
+      await tx.query(`UPDATE ${table} SET told = 0 WHERE told > 0 AND (gone_by IS NULL OR gone_by > now())`);
     await tx.query(
       `INSERT INTO erasure_registry (id, latest) VALUES ($1, $2)
        ON CONFLICT (one) DO UPDATE SET id = excluded.id, latest = excluded.latest`,

@@ -20,9 +20,11 @@ CREATE TABLE IF NOT EXISTS erased_people (
   analytics_at timestamptz(3),
   completed_at timestamptz(3),
   gone_by      timestamptz(3),
-  learned_at   timestamptz NOT NULL DEFAULT now()
+  learned_at   timestamptz NOT NULL DEFAULT now(),
+  told         smallint NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX IF NOT EXISTS erased_people_erasure ON erased_people (erasure_id);
+CREATE INDEX IF NOT EXISTS erased_people_untold ON erased_people (user_hash) WHERE told = 0;
 
 -- Which registry was told, and up to when: another one, or an older one, has to be told again.
 CREATE TABLE erasure_registry (
