@@ -6,6 +6,7 @@ import type { Identity } from "@quartet/service";
 import { identityOfTests, signAs } from "@quartet/service/testing";
 import { connect, type NatsConnection, type StoredMsg } from "nats";
 import pg from "pg";
+import { copyDatabase } from "../../../test/lib/copy-database.ts";
 import { Participant } from "./participants.ts";
 
 const MAIN = fileURLToPath(new URL("../src/main.ts", import.meta.url));
@@ -262,34 +263,9 @@ export class World {
 
   /** Takes a copy of the whole database; what it returns puts it back, as a dump would in another cluster. No process may run meanwhile. */
   async dump(): Promise<() => Promise<void>> {
-    const { pathname } = new URL(this.postgres.urlFor("user"));
     const url = new URL(this.postgres.url);
-    url.pathname = pathname;
-    const name = `dump_${randomUUID().replaceAll("-", "")}`;
-    const each = async (
-      work: (sql: pg.Client, table: string) => Promise<unknown>,
-      last = "SELECT 1",
-    ): Promise<void> => {
-      const sql = new pg.Client({ connectionString: url.href });
-      await sql.connect();
-      try {
-        await sql.query("BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL session_replication_role = replica");
-        await sql.query(`CREATE SCHEMA IF NOT EXISTS ${name}`);
-        const { rows } = await sql.query(
-          `SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition`,
-        );
-        for (const { relname } of rows) await work(sql, relname);
-        await sql.query(`${last}; COMMIT`);
-      } finally {
-        await sql.end();
-      }
-    };
-    await each((sql, table) => sql.query(`CREATE TABLE ${name}.${table} AS TABLE public.${table}`));
-    return () =>
-      each(async (sql, table) => {
-        await sql.query(`DELETE FROM public.${table}`);
-        await sql.query(`INSERT INTO public.${table} OVERRIDING SYSTEM VALUE TABLE ${name}.${table}`);
-      }, "UPDATE public.restore_epoch SET cluster = 'another'");
+    url.pathname = new URL(this.postgres.urlFor("user")).pathname;
+    return copyDatabase(url.href);
   }
 
   /** NATS loses every stream. */

@@ -3,7 +3,7 @@ import type { ClickHouse } from "./client.ts";
 
 /**
  * The registry of the erased: `erased` has their hashes, for ever, and `receipts` the receipt of each erasure for as long as a backup may hold the person. It
- * remembers for User who was erased, outside User's own database and the log (docs/decisions/0006).
+ * remembers for User who was erased, outside User's own database and the log (docs/decisions/0007).
  */
 
 type Receipt = NonNullable<ErasedPerson["receipt"]>;

@@ -1,4 +1,4 @@
--- Erasure outlives the log: who was erased is also remembered by hash, beside the dumps and in Analytics (docs/decisions/0006).
+-- Erasure outlives the log: who was erased is also remembered by hash, beside the dumps and in Analytics (docs/decisions/0007).
 
 -- How a person is named there. SHA-256 of a random UUID: whoever holds the hash cannot find the id, whoever holds the id can ask.
 CREATE OR REPLACE FUNCTION person_hash(id uuid) RETURNS bytea LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
