@@ -15,6 +15,7 @@ manifest=$folder/$(manifest_of "$dump")
 [ -s "$path" ] || refuse "there is no $path"
 expected=""
 if [ -e "$manifest" ]; then
+  [[ $(< "$manifest") == '{"dump":'*'}}' ]] || refuse "$manifest is cut off or altered"
   [ "$(field "$manifest" dump)" = "$dump" ] || refuse "$manifest is not the manifest of $dump"
   bytes=$(field "$manifest" bytes)
   [ "$(stat -c %s "$path")" = "$bytes" ] || refuse "$dump has $(stat -c %s "$path") bytes of $bytes: it is cut off or altered"

@@ -152,7 +152,11 @@ describe.skipIf(!hasTools)("backup and restore of the users", () => {
       },
       /and was to have/,
     ],
-    ["with half a manifest", () => truncateSync(newest().replace(/dump$/, "manifest.json"), 60), /manifest|bytes of/],
+    [
+      "with half a manifest",
+      () => truncateSync(newest().replace(/dump$/, "manifest.json"), 60),
+      /manifest\.json is cut off or altered/,
+    ],
     [
       "beside an altered list of the erased",
       () => writeFileSync(join(folder, "erased.csv"), `sha256 ${"0".repeat(64)}\nx`),
@@ -184,7 +188,7 @@ describe.skipIf(!hasTools)("backup and restore of the users", () => {
 
   test("killed in the middle, the old data is as it was", async () => {
     await query(`INSERT INTO users (id, handle, display_name, bio, tags, created_at, updated_at)
-      SELECT gen_random_uuid(), 'many_' || n, 'X', repeat(md5(n::text), 30), '{}', now(), now() FROM generate_series(1, 40000) n`);
+      SELECT gen_random_uuid(), 'many_' || n, 'X', repeat(md5(n::text), 30), '{}', now(), now() FROM generate_series(1, 15000) n`);
     await run("backup");
     await query("DELETE FROM users WHERE handle LIKE 'many_1%'");
     const before = await everything();
@@ -204,7 +208,7 @@ describe.skipIf(!hasTools)("backup and restore of the users", () => {
     await admin.end();
     expect(await everything()).toEqual(before);
     expect((await run("restore")).code).toBe(0);
-    expect(await query("SELECT FROM users WHERE handle LIKE 'many_%'")).toHaveLength(40000);
+    expect(await query("SELECT FROM users WHERE handle LIKE 'many_%'")).toHaveLength(15000);
     await query("UPDATE reemissions SET phase = 'done'; DELETE FROM users WHERE handle LIKE 'many_%'");
   });
 

@@ -75,7 +75,7 @@ export async function erasedPage(
     PAGE,
   );
   const hashes = found.map(({ hash }) => hash);
-  const iso = (column: string) => `formatDateTime(${column}, '%Y-%m-%dT%H:%i:%S.%fZ', 'UTC')`;
+  const iso = (column: string) => `concat(replaceOne(toString(${column}, 'UTC'), ' ', 'T'), 'Z')`;
   const rows = await clickhouse.query<Receipt & { hash: string }>(
     `SELECT lower(hex(user_hash)) AS hash, id, ${Object.entries(TIMES)
       .map(([column, field]) => `${iso(column)} AS ${field}`)
