@@ -101,6 +101,8 @@ await runProcess({
           onStreamLost: async ({ stream, reason }) => {
             if (stream === "USERS") await requestReemission(db, reason);
           },
+          // A new connection may be to a server that was promoted.
+          beforeSession: gate.pass,
         },
         { logger, metrics },
       );

@@ -9,6 +9,8 @@ const CLOSED_LOOK_MS = 100;
 export interface RestoreGate {
   /** Whoever was erased is gone from this database too: it may be shown, and relayed. False until that has been seen. */
   readonly open: boolean;
+  /** Looks now. Throws if the database does not answer, or the gate is closed. */
+  pass(): Promise<void>;
   /** Looks again and again, until aborted. Begins the epoch of a database that was restored or promoted. */
   watch(signal: AbortSignal): Promise<void>;
   /** Does `work` while the gate is open: it is aborted when the gate closes, and begins again when it opens. */
@@ -43,6 +45,10 @@ export function createRestoreGate(db: Database, { note, logger }: { note: boolea
   return {
     get open() {
       return open;
+    },
+    async pass() {
+      await look();
+      if (!open) throw new Error("a restored database has yet to learn who was erased since");
     },
     async watch(signal) {
       const watch = watchTask("restore-watch", { logger });
