@@ -1,12 +1,12 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createClient } from "@clickhouse/client";
+import { kill, revive } from "@quartet/cli/control";
+import { copyDatabase } from "@quartet/engines";
 import { Redis } from "ioredis";
 import pg from "pg";
 import { describe, expect, it } from "vitest";
-import { kill, revive } from "../../packages/cli/src/control.ts";
 import { eventually, logIn, type Person, signUp } from "../lib/client.ts";
-import { copyDatabase } from "../lib/copy-database.ts";
 import { connectAsAdmin } from "../lib/nats.ts";
 import { client, home, runFile } from "../lib/system.ts";
 

@@ -1,12 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { fileURLToPath } from "node:url";
-import { createTestEngine, type TestEngine } from "@quartet/engines";
+import { copyDatabase, createTestEngine, type TestEngine } from "@quartet/engines";
 import type { Identity } from "@quartet/service";
 import { identityOfTests, signAs } from "@quartet/service/testing";
 import { connect, type NatsConnection, type StoredMsg } from "nats";
 import pg from "pg";
-import { copyDatabase } from "../../../test/lib/copy-database.ts";
 import { Participant } from "./participants.ts";
 
 const MAIN = fileURLToPath(new URL("../src/main.ts", import.meta.url));
