@@ -50,7 +50,7 @@ count_rows() {
 # What it writes ends with COMMIT only if all of the dump was read: else the session ends in the middle of its transaction, which is then none.
 transaction() {
   read_erased_list || return 1
-  echo "BEGIN;"
+  echo "SET client_min_messages = warning; BEGIN;"
   # All of it: a table that is younger than the dump must not stay.
   echo "$drop"
   echo "DROP SCHEMA public CASCADE; CREATE SCHEMA public;"
