@@ -11,6 +11,9 @@ const PAGE_MS = 10_000;
 const CATCH_UP_MS = 5_000;
 const DIRECT = `$JS.API.DIRECT.GET.${STREAMS.USERS.name}`;
 
+/** What is asked for begins so much earlier: the clocks of the stores are not one. */
+export const OVERLAP_MS = 60_000;
+
 /**
  * Reads from USERS who was erased at `since` or later (null: ever), and gives the ids to `take`, page by page. False: the log cannot tell, because the stream
  * is younger than that or has lost its end. Throws if it cannot be asked.
@@ -28,7 +31,7 @@ export async function readErasedSince(
   const giveUpAt = performance.now() + CATCH_UP_MS;
   for (let seq = 1, first = true; seq <= state.last_seq; ) {
     // The messages of all subjects: the heartbeat is the newest, so that it is seen how far the replica that answers has come.
-    const start = first && since ? { start_time: since.toISOString() } : { seq };
+    const start = first && since ? { start_time: new Date(since.getTime() - OVERLAP_MS).toISOString() } : { seq };
     const { messages, end } = await page({ ...start, batch: PAGE, max_bytes: PAGE_BYTES, next_by_subj: ">" }, nc);
     const erased = messages.filter(isTombstone);
     if (erased.length > 0) await take(erased.map((m) => subjectOf(m).slice(subjects.user("").length)));

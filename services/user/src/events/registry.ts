@@ -1,4 +1,4 @@
-import { ERASED_PAGE, erasedPage, registryState } from "@quartet/contracts";
+import { ERASED_PAGE, type ErasedPerson, erasedPage, registryState } from "@quartet/contracts";
 import type { Broker } from "@quartet/projection";
 import type { Logger, Peer } from "@quartet/service";
 import type { Database } from "../store/database.ts";
@@ -65,6 +65,10 @@ export async function learnWhoWasErased(options: RegistryOptions): Promise<boole
   const job = await restoreToLearn(db);
   if (!job) return false;
   const failures: unknown[] = [];
+  let fresh = 0;
+  const learn = async (people: ErasedPerson[]) => {
+    fresh += await learnErased(db, people);
+  };
   const attempt = (work: Promise<boolean>): Promise<boolean> =>
     work.catch((error) => {
       failures.push(error);
@@ -73,24 +77,23 @@ export async function learnWhoWasErased(options: RegistryOptions): Promise<boole
   const inLog =
     job.urgent &&
     (await attempt(
-      readErasedSince(broker, job.since, (ids) =>
-        learnErased(
-          db,
-          ids.map((id) => ({ hash: personHash(id), receipt: null })),
-        ),
-      ),
+      readErasedSince(broker, job.since, (ids) => learn(ids.map((id) => ({ hash: personHash(id), receipt: null })))),
     ));
-  const inRegistry = await attempt(askRegistry(options, job));
+  const inRegistry = await attempt(askRegistry(options, job, learn));
   if (!inLog && !inRegistry) {
     const reason = "the log does not say who was erased since, and the registry of the erased cannot be asked";
     throw new Error(`${reason}: ${failures.map((f) => (f as Error).message).join("; ")}`, { cause: failures[0] });
   }
-  await noteLearned(db, job, !inRegistry);
+  await noteLearned(db, job, { receiptsOwed: !inRegistry, again: !job.urgent && fresh > 0 });
   logger.info({ since: job.since, log: inLog, registry: inRegistry }, "it is known who was erased since the restore");
   return true;
 }
 
-async function askRegistry({ db, analytics, logger }: RegistryOptions, { since }: RestoreJob): Promise<true> {
+async function askRegistry(
+  { db, analytics, logger }: RegistryOptions,
+  { since }: RestoreJob,
+  learn: (people: ErasedPerson[]) => Promise<void>,
+): Promise<true> {
   for (let after: string | undefined; ; ) {
     const query = new URLSearchParams({
       ...(since ? { since: since.toISOString() } : {}),
@@ -102,7 +105,7 @@ async function askRegistry({ db, analytics, logger }: RegistryOptions, { since }
         { registry: state.id },
         "the registry of the erased has lost its memory too: beside the log only the list beside the dumps tells who was erased",
       );
-    await learnErased(db, people);
+    await learn(people);
     if (people.length < ERASED_PAGE) return true;
     after = people.at(-1)?.hash;
   }

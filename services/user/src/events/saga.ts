@@ -14,6 +14,7 @@ import {
   postponeErasure,
   takeDueErasures,
 } from "../store/erasures.ts";
+import { completeUnknown } from "../store/registry.ts";
 import { erasureIsRelayed, purgePerson } from "./streams.ts";
 
 const AT_ONCE = 16;
@@ -61,6 +62,7 @@ export async function runSaga(options: SagaOptions, signal: AbortSignal): Promis
       }
       if (performance.now() - counted > 5000) {
         counted = performance.now();
+        await completeUnknown(db);
         const figures = await countErasures(db);
         open.set(figures.open);
         overdue.set(figures.overdue);

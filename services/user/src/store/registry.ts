@@ -89,21 +89,27 @@ export function tellAgain(db: Database, state: RegistryState): Promise<void> {
   });
 }
 
-/** Writes down who was erased, for `reemitSome` to erase again. What says more than what is known is added to it. */
-export async function learnErased(db: Database, people: ErasedPerson[]): Promise<void> {
-  if (people.length === 0) return;
+/**
+ * Writes down who was erased, for `reemitSome` to erase again, but for those whose erasure the database has. What says more than what is known is added to it.
+ * Returns how many people are new.
+ */
+export async function learnErased(db: Database, people: ErasedPerson[]): Promise<number> {
+  if (people.length === 0) return 0;
   const of = (field: Exclude<keyof NonNullable<ErasedPerson["receipt"]>, "id">) =>
     people.map(({ receipt }) => receipt?.[field] ?? null);
-  await db.run((client) =>
-    client.query(
+  const { rows } = await db.run((client) =>
+    client.query<{ fresh: boolean }>(
       `INSERT INTO erased_people AS p (user_hash, erasure_id, ${RECEIPT})
        SELECT DISTINCT ON (hash) decode(hash, 'hex'), id, ${RECEIPT}
          FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[], $8::timestamptz[])
-              AS t (hash, id, ${RECEIPT}) ORDER BY hash, completed_at
+              AS t (hash, id, ${RECEIPT})
+        WHERE NOT EXISTS (SELECT FROM erasures e WHERE person_hash(e.user_id) = decode(t.hash, 'hex') AND (t.id IS NULL OR e.id = t.id))
+        ORDER BY hash, completed_at
        ON CONFLICT (user_hash) DO UPDATE SET erasure_id = excluded.erasure_id, requested_at = excluded.requested_at,
          session_at = excluded.session_at, search_at = excluded.search_at, analytics_at = excluded.analytics_at,
          completed_at = excluded.completed_at, gone_by = excluded.gone_by
-         WHERE p.erasure_id IS NULL OR p.completed_at IS NULL AND excluded.erasure_id IS NOT NULL`,
+         WHERE p.erasure_id IS NULL OR p.completed_at IS NULL AND excluded.erasure_id IS NOT NULL
+       RETURNING xmax = 0 AS fresh`,
       [
         people.map(({ hash }) => hash),
         people.map(({ receipt }) => receipt?.id ?? null),
@@ -116,6 +122,7 @@ export async function learnErased(db: Database, people: ErasedPerson[]): Promise
       ],
     ),
   );
+  return rows.filter(({ fresh }) => fresh).length;
 }
 
 /**

@@ -134,27 +134,27 @@ export interface RestoreJob {
   urgent: boolean;
 }
 
-/** How much older than the last look a state of the database can be: a transaction that began before it and was not through. */
-const OVERLAP = "interval '10 min'";
-
 export async function restoreToLearn(db: Database): Promise<RestoreJob | undefined> {
   const { rows } = await db.run((client) =>
     client.query<{ id: number; since: Date | null; urgent: boolean }>(
-      `SELECT id, CASE WHEN isfinite(since) THEN since - ${OVERLAP} END AS since, learned_at IS NULL AS urgent
+      `SELECT id, CASE WHEN isfinite(since) THEN since END AS since, learned_at IS NULL AS urgent
          FROM reemissions WHERE phase = 'erasures' AND learned_at IS NULL OR receipts_owed ORDER BY learned_at IS NULL DESC, id LIMIT 1`,
     ),
   );
   return rows[0];
 }
 
-/** It is known now who was erased since. */
-export async function noteLearned(db: Database, { id, urgent }: RestoreJob, receiptsOwed: boolean): Promise<void> {
+/** It is known now who was erased since. `again`: what came after the others names people whom they did not. */
+export async function noteLearned(
+  db: Database,
+  { id }: RestoreJob,
+  { receiptsOwed, again }: { receiptsOwed: boolean; again: boolean },
+): Promise<void> {
   await db.transaction(async (tx) => {
     const text = "UPDATE reemissions SET learned_at = coalesce(learned_at, now()), receipts_owed = $2 WHERE id = $1";
     await tx.query(text, [id, receiptsOwed]);
-    // What came late may name people whom the log did not: all users are looked through once more.
-    if (urgent) return;
-    await openReemission(tx, "receipts of erasures that the log did not have", "erasures");
+    if (!again) return;
+    await openReemission(tx, "erasures that the log did not have", "erasures");
     await tx.query("UPDATE reemissions SET learned_at = now() WHERE phase = 'erasures'");
   });
 }
