@@ -4,7 +4,7 @@ import type { Logger, Peer } from "@quartet/service";
 import type { Database } from "../store/database.ts";
 import { knowsWhatItWasTold, learnErased, noteTold, personHash, tellAgain, untoldErasures } from "../store/registry.ts";
 import { noteLearned, type RestoreJob, restoreToLearn } from "../store/repair.ts";
-import { readErasedSince } from "./log-tail.ts";
+import { OVERLAP_MS, readErasedSince } from "./log-tail.ts";
 
 export interface RegistryOptions {
   db: Database;
@@ -96,7 +96,7 @@ async function askRegistry(
 ): Promise<true> {
   for (let after: string | undefined; ; ) {
     const query = new URLSearchParams({
-      ...(since ? { since: since.toISOString() } : {}),
+      ...(since ? { since: new Date(since.getTime() - OVERLAP_MS).toISOString() } : {}),
       ...(after ? { after } : {}),
     });
     const { people, state } = await call(analytics, erasedPage, "GET", `/internal/erased?${query}`);
