@@ -2,7 +2,12 @@
 folder=${BACKUP_FOLDER:-/backup}
 
 sql() { psql --no-psqlrc --quiet --tuples-only --no-align -v ON_ERROR_STOP=1 "$@" "$POSTGRES_URL"; }
-has() { test "$(sql -c "SELECT to_regclass('public.$1') IS NOT NULL")" = t; }
+# Whether there is such a table. A database that cannot be asked is the end.
+has() {
+  local there
+  there=$(sql -c "SELECT to_regclass('public.$1') IS NOT NULL") || exit 1
+  [ "$there" = t ]
+}
 
 # The time in a dump's name, in seconds since 1970. Fails for a file that is not one of ours.
 taken_at() {
