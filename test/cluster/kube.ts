@@ -246,7 +246,7 @@ export async function runJob(cron: string, name: string, script?: string): Promi
     await kubectl(["create", "job", `--from=cronjob/${cron}`, name, "--dry-run=client", "-o", "json"]),
   );
   if (script) job.spec.template.spec.containers[0].command = ["bash", "-euc", script];
-  await apply(JSON.stringify(job));
+  await kubectl(["apply", "-f", "-"], { input: JSON.stringify(job) });
   const done = (job: Obj, type: string) =>
     job.status.conditions?.some((c: Obj) => c.type === type && c.status === "True");
   const end = await eventually(
