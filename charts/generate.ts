@@ -72,6 +72,7 @@ const KNOWN: [RegExp, Schema][] = [
   [/^limits\.concurrentPerClient$/, count(1, 1000)],
   [/^maxPayload$/, count(1024, 67_108_864)],
   [/^backup\.keep$/, count(1, 1000)],
+  [/^backup\.retentionDays$/, count(1, 3650)],
   [/(^|\.)size$/, quantity],
   [/maxMemory$/, { type: "string", pattern: "^[0-9]+(b|kb|mb|gb)?$" }],
   [/(maxSlotWalKeepSize|maxFileStore|[sS]toreSize)$/, { type: "string", pattern: "^[0-9]+(MB|GB|TB)$" }],

@@ -161,6 +161,21 @@ test("in the umbrella every peer that a policy names is a pod of the release", (
   }
 });
 
+test("a service knows by which schedule its backups are made, and for how long they are kept", () => {
+  const known = (args: string[], kind: string) =>
+    render("quartet", args)
+      .filter((o) => o.kind === kind && /-(user|analytics)-/.test(o.metadata.name))
+      .map((o) => (o.spec.jobTemplate ?? o).spec.template.spec.containers[0].env as { name: string; value: string }[])
+      .map((env) => Object.fromEntries(env.map(({ name, value }) => [name, value])))
+      .map(({ BACKUP_SCHEDULE, BACKUP_RETENTION_DAYS }) => [BACKUP_SCHEDULE, BACKUP_RETENTION_DAYS]);
+  for (const kind of ["Deployment", "CronJob"]) {
+    const all = known([...backups, "--set", "user.backup.retentionDays=14"], kind);
+    expect(all).toEqual(all.map(() => ["17 3 * * *", "14"]));
+    expect(all.length).toBeGreaterThan(3);
+  }
+  for (const one of known([], "Deployment")) expect(one).toEqual([undefined, undefined]);
+});
+
 test("only the service itself and its backups may connect to its store", () => {
   const objects = render("quartet");
   for (const service of SERVICES) {

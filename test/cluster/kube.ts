@@ -242,9 +242,13 @@ export async function reachGateway(): Promise<{ url: string; close(): void }> {
   return forwardGateway();
 }
 
-/** Creates a job from a CronJob, waits for its end; resolves to what it said. */
-export async function runJob(cron: string, name: string): Promise<string> {
-  await kubectl(["create", "job", `--from=cronjob/${cron}`, name]);
+/** Creates a job from a CronJob, with another script if one is given, and waits for its end; resolves to what it said, rejects with it if the job failed. */
+export async function runJob(cron: string, name: string, script?: string): Promise<string> {
+  const job = JSON.parse(
+    await kubectl(["create", "job", `--from=cronjob/${cron}`, name, "--dry-run=client", "-o", "json"]),
+  );
+  if (script) job.spec.template.spec.containers[0].command = ["bash", "-euc", script];
+  await kubectl(["apply", "-f", "-"], { input: JSON.stringify(job) });
   const done = (job: Obj, type: string) =>
     job.status.conditions?.some((c: Obj) => c.type === type && c.status === "True");
   const end = await eventually(

@@ -134,6 +134,21 @@ export async function crossSubjects(service: string): Promise<{ allowed: string;
   return { allowed: found.allowed, missing, nobody: found.nobody };
 }
 
+/** NATS loses every stream: deleted by its administrator, from a pod that may reach it. */
+export async function loseStreams(): Promise<void> {
+  const secret = (await get(["secret", "quartet-nats-auth"])).data;
+  await evaluate(
+    await podOf("analytics"),
+    `
+import { connect } from "nats";
+const nats = await connect({ servers: new URL(process.env.NATS_URL).host, user: "admin", pass: atob("${secret.admin}") });
+const jsm = await nats.jetstreamManager();
+for (const stream of ["USERS", "FACTS", "DEAD"]) await jsm.streams.delete(stream);
+await nats.close();
+`,
+  );
+}
+
 /** Kills a store's pod without grace and waits until another stands in its place, ready. */
 export async function killStore(service: string): Promise<void> {
   const name = `quartet-${service}-store-0`;

@@ -28,7 +28,7 @@ import {
   STORES,
 } from "./kube.ts";
 import { type Report, startLoad } from "./load.ts";
-import { crossSubjects, killStore, reached, startStrangers, targets } from "./probes.ts";
+import { crossSubjects, killStore, loseStreams, reached, startStrangers, targets } from "./probes.ts";
 
 /**
  * One release through its whole life on the cluster of the current context. The tests follow one another: each finds what the one before left.
@@ -187,7 +187,7 @@ describe("the light profile", () => {
     400_000,
   );
 
-  test("a backup of the users gives back what it took; who was erased since stays erased", async () => {
+  test("a backup of the users gives back what it took; who was erased since stays erased, with every stream gone", async () => {
     const sql = (query: string) => exec("quartet-user-store-0", `psql -U postgres -d quartet -Atc "${query}"`);
     const digest = (but: string) =>
       sql(
@@ -205,21 +205,37 @@ describe("the light profile", () => {
     const [changed, erased] = people as [Person & { token: string }, Person & { token: string }];
     const before = await digest(erased.id);
     expect(await runJob("quartet-user-backup", "backup-users")).toMatch(/wrote/);
+    const receipts: string[] = [];
     const late = await withClient(async (client) => {
       await client.patch(`/v1/users/${changed.id}`, { displayName: "After the backup" }, { token: changed.token });
-      const { body } = await client.delete(`/v1/users/${erased.id}`, { token: erased.token });
-      await eventually(
-        "the erasure",
-        async () => (await client.get(`/v1/erasures/${body.erasureId}`)).body.state === "complete",
-        60_000,
-      );
+      const erase = async (id: string) => {
+        const { erasureId } = (await client.delete(`/v1/users/${id}`, { token: client.operatorToken })).body;
+        const receipt = async () => (await client.get(`/v1/erasures/${erasureId}`)).body;
+        await eventually("the erasure", async () => (await receipt()).state === "complete", 60_000);
+        receipts.push(erasureId);
+        return (await receipt()).backups.goneBy;
+      };
+      // Both stores make backups by the charts' own schedule, and keep them for fourteen days.
+      expect(await erase(erased.id)).toMatch(/T10:17:00.000Z$/);
+      await erase((await signUp(client)).id);
       return await signUp(client);
     });
     await install(...LIGHT, "--set", "user.stopped=true");
     await kubectl(["wait", "--for=delete", "pod", "-l", "quartet/service=user", "--timeout=90s"]);
+    const [now, there] = [await digest(erased.id), await row(late.id)];
+    await runJob(
+      "quartet-user-restore",
+      "cut-off",
+      "cd /backup; cp quartet-*.dump whole; truncate -s -100 quartet-*.dump",
+    );
+    await expect(runJob("quartet-user-restore", "restore-cut-off")).rejects.toThrow(
+      /refused: .*cut off.*Nothing was changed/,
+    );
+    expect([await digest(erased.id), await row(late.id)]).toEqual([now, there]);
+    await runJob("quartet-user-restore", "made-whole", "cd /backup; mv whole quartet-*.dump");
     expect(await runJob("quartet-user-restore", "restore-users")).toMatch(/restored/);
-    // All that was in it but the one who was erased since; the late one was not.
-    expect([await digest(erased.id), await row(erased.id), await row(late.id)]).toEqual([before, "", ""]);
+    expect([await digest(erased.id), await row(late.id)]).toEqual([before, ""]);
+    await loseStreams();
     await install(...LIGHT);
     await kubectl(["rollout", "status", "deployment/quartet-user-all", "--timeout=120s"]);
     await withClient(async (client) => {
@@ -229,7 +245,10 @@ describe("the light profile", () => {
         return hit?.displayName === changed.displayName && !gone.includes(erased.handle);
       });
       expect((await client.get(`/v1/users/${erased.id}`)).status).toBe(404);
+      for (const id of receipts)
+        await eventually("the receipt", async () => (await client.get(`/v1/erasures/${id}`)).body.state === "complete");
     });
+    expect([await digest(""), await row(erased.id)]).toEqual([before, ""]);
   }, 400_000);
 
   test("a backup of the history gives back every fact", async () => {

@@ -218,6 +218,8 @@ metadata:
   {{- include "common.metadata" (dict "ctx" $a.ctx "name" (include "common.bounded" (dict "name" (printf "%s-%s" $name $verb) "max" 52)) "component" $verb) | nindent 2 }}
 spec:
   schedule: {{ $b.schedule | quote }}
+  # The receipts of erasures say by when a backup is deleted: see packages/service/src/backups.ts.
+  timeZone: Etc/UTC
   {{- if eq $verb "restore" }}
   # Never by the clock: it is what `kubectl create job --from` copies.
   suspend: true
@@ -268,7 +270,7 @@ spec:
                 {{- end }}
           volumes:
             - { name: backup, persistentVolumeClaim: { claimName: {{ $claim }} } }
-            - { name: tmp, emptyDir: { sizeLimit: 512Mi } }
+            - { name: tmp, emptyDir: { sizeLimit: 64Mi } }
             {{- with include "common.caVolume" $a.ctx }}
             {{- . | nindent 12 }}
             {{- end }}
@@ -280,6 +282,14 @@ spec:
 {{- end }}
 {{- end -}}
 
+
+{{/* What a service and its backup job know of the backups. */}}
+{{- define "common.backupEnv" -}}
+{{- if .Values.backup.enabled -}}
+- { name: BACKUP_SCHEDULE, value: {{ .Values.backup.schedule | quote }} }
+- { name: BACKUP_RETENTION_DAYS, value: {{ .Values.backup.retentionDays | quote }} }
+{{- end -}}
+{{- end -}}
 
 {{/* The arguments of common.backup, and "claim". */}}
 {{- define "common.volumePod" -}}

@@ -1,35 +1,80 @@
-#!/bin/sh
-# Puts back /backup/$FILE, or the newest dump, in one transaction; the service is scaled down meanwhile. People who were erased since the backup stay
-# erased. The restore epoch, the high bits of every version, is raised above what was there and what is in the dump, so that all that is emitted
-# from then on wins over what the streams and the read models still know; and everybody is emitted again.
-set -eu
-file="/backup/${FILE:-$(ls -1 /backup | grep '^quartet-.*\.dump$' | sort | tail -n 1)}"
-test -s "$file" || { echo "there is no $file" >&2; exit 1; }
-sql() { psql --no-psqlrc --quiet --tuples-only --no-align -v ON_ERROR_STOP=1 "$@" "$POSTGRES_URL"; }
+#!/bin/bash
+# Puts back $FILE, or the newest dump; the service is stopped meanwhile. What is there is replaced in one transaction, after the dump has been checked against its
+# manifest: whatever ends this (a bad dump, a full disk, a crash of either side) leaves the old data as it was. Nothing of the dump's size is written anywhere but into the database.
+# Who was erased since the backup is handed over to the service, which erases them again before it shows or relays anybody. The restore epoch, the high
+# bits of every version, is raised above what was there and what is in the dump, so that all that is emitted from then on wins over what the streams and
+# the read models still know; and everybody is emitted again.
+set -euo pipefail
+. "$(dirname "$0")/common.sh"
+refuse() { echo "refused: $*. Nothing was changed" >&2; exit 1; }
+
+dump=${FILE:-$(dumps | tail -n 1)}
+[ -n "$dump" ] || refuse "there is no dump in $folder"
+path=$folder/$dump
+manifest=$folder/$(manifest_of "$dump")
+[ -s "$path" ] || refuse "there is no $path"
+expected=""
+if [ -e "$manifest" ]; then
+  [[ $(< "$manifest") == '{"dump":'*'}}' ]] || refuse "$manifest is cut off or altered"
+  [ "$(field "$manifest" dump)" = "$dump" ] || refuse "$manifest is not the manifest of $dump"
+  bytes=$(field "$manifest" bytes)
+  [ "$(stat -c %s "$path")" = "$bytes" ] || refuse "$dump has $(stat -c %s "$path") bytes of $bytes: it is cut off or altered"
+  [ "$(sha256sum "$path" | cut -d ' ' -f 1)" = "$(field "$manifest" sha256)" ] || refuse "$dump is not what was written: its checksum is another"
+  expected=$(field "$manifest" rows)
+  [ -n "$expected" ] || refuse "$manifest says nothing of the rows"
+elif [ "${UNVERIFIED:-}" != yes ]; then
+  refuse "$dump has no manifest beside it, so that nobody can say whether it is whole; UNVERIFIED=yes restores it all the same"
+fi
+rows=$(rows_in "$path") || refuse "$dump cannot be read to its end"
+[ "${expected:=$rows}" = "$rows" ] || refuse "$dump has $rows and was to have $expected"
+erased_list_is_whole || refuse "$folder/erased.csv was altered or cut off: who was erased is not known from it. Put it right, or move it away if the registry in Analytics is there"
+
 others=$(sql -c "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()")
-test "$others" = 0 || { echo "$others connections of the service are open: scale its deployments to 0 first" >&2; exit 1; }
+[ "$others" = 0 ] || refuse "$others connections of the service are open: stop it first (stopped: true)"
+write_erased_list
+drop=$(sql -c "SELECT format('DROP PUBLICATION %I;', pubname) FROM pg_publication")
+before=0
+if has restore_epoch; then before=$(sql -c "SELECT epoch FROM public.restore_epoch"); fi
 # The slot is of a time that is gone; the relay makes a new one and fills the gap from the outbox table.
 sql -c "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database() AND NOT active" > /dev/null
-{
-  echo "BEGIN;"
-  echo "CREATE TEMP TABLE erased_since (user_id uuid PRIMARY KEY, counter bigint, at timestamptz) ON COMMIT DROP;"
-  echo "CREATE TEMP TABLE epoch_before (epoch integer) ON COMMIT DROP;"
-  if [ "$(sql -c "SELECT to_regclass('public.restore_epoch') IS NOT NULL AND to_regclass('public.tombstones') IS NOT NULL")" = t ]; then
-    echo "INSERT INTO erased_since SELECT user_id, counter, at FROM public.tombstones;"
-    echo "INSERT INTO epoch_before SELECT epoch FROM public.restore_epoch;"
-  fi
+
+count_rows() {
+  echo "DO \$\$ DECLARE found bigint; BEGIN"
+  echo "$rows" | tr -d '{}"' | tr ',:' '\n ' | while read -r table n; do
+    [ -n "$table" ] || continue
+    echo "SELECT count(*) INTO found FROM ONLY public.\"$table\";"
+    echo "IF found <> $n THEN RAISE EXCEPTION '$table has % rows of $n', found; END IF;"
+  done
+  echo "END \$\$;"
+}
+# What it writes ends with COMMIT only if all of the dump was read: else the session ends in the middle of its transaction, which is then none.
+transaction() {
+  read_erased_list || return 1
+  echo "SET client_min_messages = warning; BEGIN;"
   # All of it: a table that is younger than the dump must not stay.
-  sql -c "SELECT format('DROP PUBLICATION %I;', pubname) FROM pg_publication"
+  echo "$drop"
   echo "DROP SCHEMA public CASCADE; CREATE SCHEMA public;"
-  # Without the line that empties search_path: the triggers fired below look their tables up by name.
-  pg_restore --no-owner --no-privileges --file=- "$file" | grep -v "^SELECT pg_catalog.set_config('search_path'"
+  # Without the line that empties search_path: triggers look their tables up by name.
+  pg_restore --no-owner --no-privileges --file=- "$path" |
+    awk '/^COPY /{ data = 1 } !data && /^SELECT pg_catalog.set_config\(.search_path/ { next } { print }' || return 1
   echo "SET search_path = public;"
-  echo "DELETE FROM users WHERE id IN (SELECT user_id FROM erased_since);"
-  echo "INSERT INTO tombstones (user_id, counter, at) SELECT user_id, counter, at FROM erased_since ON CONFLICT (user_id) DO NOTHING;"
-  echo "UPDATE restore_epoch SET epoch = greatest(epoch, (SELECT coalesce(max(epoch), 0) FROM epoch_before)) + 1;"
-  echo "UPDATE reemissions SET phase = 'done' WHERE phase <> 'done';"
-  echo "INSERT INTO reemissions (reason) VALUES ('restored from a backup');"
-  echo "COMMIT;"
-} > /tmp/restore.sql
-sql -f /tmp/restore.sql > /dev/null
-echo "restored $file: $(sql -c 'SELECT count(*) FROM users') users, restore epoch $(sql -c 'SELECT epoch FROM restore_epoch')"
+  count_rows || return 1
+  cat << SQL
+CREATE TABLE IF NOT EXISTS erased_people (user_hash bytea PRIMARY KEY, erasure_id text, requested_at timestamptz(3), session_at timestamptz(3),
+  search_at timestamptz(3), analytics_at timestamptz(3), completed_at timestamptz(3), gone_by timestamptz(3), learned_at timestamptz NOT NULL DEFAULT now(),
+  told smallint NOT NULL DEFAULT 0);
+INSERT INTO erased_people ($columns) SELECT $columns FROM listed l
+ WHERE NOT EXISTS (SELECT FROM erasures e WHERE sha256(e.user_id::text::bytea) = l.user_hash) ON CONFLICT (user_hash) DO NOTHING;
+UPDATE restore_epoch SET epoch = greatest(epoch, $before) + 1;
+UPDATE reemissions SET phase = 'done' WHERE phase <> 'done';
+INSERT INTO reemissions (reason, phase) VALUES ('restored from a backup', 'erasures');
+DO \$\$ BEGIN UPDATE reemissions SET since = (SELECT seen_at FROM restore_epoch) WHERE phase = 'erasures';
+EXCEPTION WHEN undefined_column THEN NULL; END \$\$;
+COMMIT;
+SQL
+}
+if ! transaction | sql -f - > /dev/null; then
+  echo "the restore of $dump failed and was rolled back: the old data is as it was" >&2
+  exit 1
+fi
+echo "restored $dump: $(sql -c 'SELECT count(*) FROM users') users, restore epoch $(sql -c 'SELECT epoch FROM restore_epoch'), $(sql -c 'SELECT count(*) FROM erased_people') erased people known"

@@ -1,4 +1,5 @@
 export * from "./digest.ts";
+export * from "./erased.ts";
 export * from "./events.ts";
 export * from "./http/admin.ts";
 export * from "./http/analytics.ts";

@@ -1,3 +1,4 @@
+export { copyDatabase } from "./copy-database.ts";
 export { createEngine } from "./create.ts";
 export { loadCredentials } from "./credentials.ts";
 export type { Engine } from "./engine.ts";

@@ -4,6 +4,7 @@ export { shareActivity } from "./activity-sharing.ts";
 export * from "./admin.ts";
 export { createApi, finishApi, requestIdOf } from "./api.ts";
 export * from "./audit-metrics.ts";
+export * from "./backups.ts";
 export { BodyBudget, parseBody, parseParams, parseQuery, rawBody } from "./body.ts";
 export { canonicalAddress, clientHeader, clientOf } from "./client.ts";
 export * from "./client-gone.ts";

@@ -1,10 +1,11 @@
-import { commonConfig, waitersConfig } from "@quartet/service";
+import { backupsConfig, commonConfig, waitersConfig } from "@quartet/service";
 import { z } from "zod";
 
 /** The settings of this service, from the environment. */
 export const configSchema = z.object({
   ...commonConfig(8083),
   ...waitersConfig,
+  ...backupsConfig,
   CLICKHOUSE_URL: z.string().regex(/^https?:\/\//, "must begin with http:// or https://"),
   NATS_URL: z.string().regex(/^(nats|tls):\/\//, "must begin with nats:// or tls://"),
   /** Questions of this process that run at the same time; more wait in line. Two fill two cores, and more would only slow each other down. */

@@ -122,6 +122,7 @@ await runProcess({
           publish: publisher.publish,
           hasPassedPerson: (userId) => hasPassedPerson(broker, userId),
           sealPerson: async (userId) => audit.sealUpto(await lastOfSoon(broker, userId)),
+          backups: config,
           audit,
           rebuilds,
           anonymise: () => anonymiser.run(),

@@ -1,10 +1,11 @@
 import { parseStoreSize } from "@quartet/contracts";
-import { commonConfig } from "@quartet/service";
+import { backupsConfig, commonConfig } from "@quartet/service";
 import { z } from "zod";
 
 /** The settings of this service, from the environment. */
 export const configSchema = z.object({
   ...commonConfig(8081),
+  ...backupsConfig,
   POSTGRES_URL: z.string().regex(/^postgres(ql)?:\/\//, "must begin with postgres://"),
   NATS_URL: z.string().regex(/^(nats|tls):\/\//, "must begin with nats:// or tls://"),
   SESSION_URL: z.url(),

@@ -16,17 +16,19 @@ import { runAudit } from "./events/audit.ts";
 import { createDeadLetterOffice, NoSuchLetter } from "./events/dead.ts";
 import { observeStreams } from "./events/figures.ts";
 import { connectBroker } from "./events/nats.ts";
+import { createRegistryTeller, learnWhoWasErased } from "./events/registry.ts";
 import { appendEvents, createUserRelay, outboxTables, SLOT } from "./events/relay.ts";
+import { createRestoreGate } from "./events/restore-gate.ts";
 import { makeRoom } from "./events/room.ts";
 import { runSaga } from "./events/saga.ts";
-import { findErasedUsers, keepStreams, streamCounts } from "./events/streams.ts";
+import { keepStreams, streamCounts } from "./events/streams.ts";
 import { createApp } from "./http/app.ts";
 import { PasswordHasher } from "./http/passwords.ts";
 import { Database } from "./store/database.ts";
 import { observeDatabase } from "./store/figures.ts";
 import { forgetOldAnswers } from "./store/idempotency.ts";
 import { migrate, ownMigrations } from "./store/migrate.ts";
-import { hasErasuresToRepeat, noticeRestore, reemitSome, repairUsers, requestReemission } from "./store/repair.ts";
+import { reemitSome, repairUsers, requestReemission } from "./store/repair.ts";
 import { reportWorker } from "./store/status.ts";
 import { Users } from "./store/users.ts";
 
@@ -59,6 +61,12 @@ await runProcess({
     const whenReady = async (signal: AbortSignal): Promise<void> => {
       while (!db.ready && !signal.aborted) await sleep(50, undefined, { signal }).catch(() => {});
     };
+
+    const gate = createRestoreGate(db, { note: has("relay"), logger });
+    supervise("restore-watch", async (signal) => {
+      await whenReady(signal);
+      await gate.watch(signal);
+    });
 
     supervise("migrations", async (signal) => {
       const watch = watchTask("migrations", { logger });
@@ -94,41 +102,23 @@ await runProcess({
           onStreamLost: async ({ stream, reason }) => {
             if (stream === "USERS") await requestReemission(db, reason);
           },
+          // A new connection may be to a server that was promoted.
+          beforeSession: gate.pass,
         },
         { logger, metrics },
       );
-      const beforeRelay = async (): Promise<boolean> => {
-        const epoch = await noticeRestore(db);
-        if (epoch !== undefined) logger.warn({ epoch }, "this database was restored or promoted: a new epoch begins");
-        return !(await hasErasuresToRepeat(db));
-      };
       const streams = { replicas: config.NATS_REPLICAS, storeBytes: config.NATS_STORE_BYTES };
       supervise("streams", (signal) => keepStreams(broker, streams, logger, signal));
       supervise(
         "stream-room",
         every("stream-room", 2000, () => makeRoom({ broker, analytics: peers.analytics, logger, metrics }), { logger }),
       );
-      supervise("relay", async (signal) => {
-        await whenReady(signal);
-        // A restored database would send its old rows over the tombstones of those who were erased since: it learns of them first.
-        const watch = watchTask("restore-check", { logger });
-        for (let known = false; !known && !signal.aborted; ) {
-          known = await beforeRelay().then(
-            (done) => {
-              watch.ok();
-              return done;
-            },
-            (error) => {
-              watch.failed(error);
-              return false;
-            },
-          );
-          if (!known) await sleep(100, undefined, { signal }).catch(() => {});
-        }
-        if (!signal.aborted) await relay.run(signal);
-      });
+      supervise("relay", (signal) => gate.whileOpen((open) => relay.run(open), signal));
+      const registry = { db, broker, analytics: peers.analytics, logger };
+      repeat("restore-check", 250, () => learnWhoWasErased(registry));
+      repeat("erasure-registry", 200, createRegistryTeller(registry));
       repeat("reemission", 1000, async () => {
-        while ((await reemitSome(db, appendEvents, (ids) => findErasedUsers(broker, ids))) !== undefined);
+        while ((await reemitSome(db, appendEvents)) !== undefined);
       });
       repeat("relay-report", 1000, async () => {
         const status = relay.status();
@@ -137,7 +127,7 @@ await runProcess({
       repeat("forget-answers", 60_000, () => forgetOldAnswers(db));
       supervise("erasures", async (signal) => {
         await whenReady(signal);
-        if (!signal.aborted) await runSaga({ db, broker, peers, logger, metrics }, signal);
+        if (!signal.aborted) await runSaga({ db, broker, peers, backups: config, logger, metrics }, signal);
       });
       supervise("audit", async (signal) => {
         await whenReady(signal);
@@ -159,6 +149,8 @@ await runProcess({
           passwords: new PasswordHasher(),
           keyring,
           append: appendEvents,
+          backups: config,
+          isLearning: () => !gate.open,
           slot: SLOT,
           dead: { ...office, isMissing: (error) => error instanceof NoSuchLetter },
           broker: { up: () => broker.up, answers: () => broker.answers(), streams: () => streamCounts(broker) },
@@ -167,7 +159,10 @@ await runProcess({
     return {
       ...(app ? { app } : {}),
       workers,
-      ready: async () => void (await db.run((client) => client.query("SELECT 1"))),
+      ready: async () => {
+        await db.run((client) => client.query("SELECT 1"));
+        if (!gate.open) throw new Error("this database was restored, and has yet to learn who was erased since");
+      },
       close: async () => {
         await Promise.all(Object.values(peers).map((p) => p.close()));
         endSharing();

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { fileURLToPath } from "node:url";
-import { createTestEngine, type TestEngine } from "@quartet/engines";
+import { copyDatabase, createTestEngine, type TestEngine } from "@quartet/engines";
 import type { Identity } from "@quartet/service";
 import { identityOfTests, signAs } from "@quartet/service/testing";
 import { connect, type NatsConnection, type StoredMsg } from "nats";
@@ -258,6 +258,19 @@ export class World {
     const jsm = await this.broker.jetstreamManager();
     const info = await jsm.streams.info(stream, { subjects_filter: filter });
     return info.state.subjects ?? {};
+  }
+
+  /** Takes a copy of the whole database; what it returns puts it back, as a dump would in another cluster. No process may run meanwhile. */
+  async dump(): Promise<() => Promise<void>> {
+    const url = new URL(this.postgres.url);
+    url.pathname = new URL(this.postgres.urlFor("user")).pathname;
+    return copyDatabase(url.href);
+  }
+
+  /** NATS loses every stream. */
+  async loseStreams(): Promise<void> {
+    const jsm = await this.broker.jetstreamManager();
+    for (const stream of ["USERS", "FACTS", "DEAD"]) await jsm.streams.delete(stream);
   }
 
   /** The rows of a query. */

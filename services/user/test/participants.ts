@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { auditBucket, BucketDigest } from "@quartet/contracts";
+import { auditBucket, BucketDigest, ERASED_PAGE, type ErasedPerson } from "@quartet/contracts";
 import { keyringOf } from "@quartet/service/testing";
 
 export type ParticipantName = "session" | "search" | "analytics";
@@ -18,6 +18,13 @@ export class Participant {
   sealed: () => { stream: string; upto: number } | number = () => 503;
   /** How often its digests were asked for. */
   digestsAsked = 0;
+  /** Of Analytics: whom it remembers as erased, and since when. */
+  readonly registry = new Map<string, ErasedPerson & { at: number }>();
+  registryId = "first";
+  /** What it was asked of the registry. */
+  readonly registryAsked: string[] = [];
+  /** By when its last backup is gone. */
+  goneBy: string | null = null;
   /** As of when it says that it is true. */
   asOf: () => string | null = () => new Date().toISOString();
   /** Its store is away: it cannot be compared. */
@@ -57,12 +64,13 @@ export class Participant {
       const asked = JSON.parse(text);
       this.asked.push(asked);
       const state = this.erasure(asked);
-      return typeof state === "number" ? send(state, {}) : send(200, { state });
+      return typeof state === "number" ? send(state, {}) : send(200, { state, goneBy: this.goneBy });
     }
     if (req.url === "/internal/sealed") {
       const sealed = this.sealed();
       return typeof sealed === "number" ? send(sealed, {}) : send(200, sealed);
     }
+    if (req.url?.startsWith("/internal/erased")) return void this.#registry(req.method ?? "", req.url, text, send);
     if (req.url?.split("?")[0] === "/internal/digests") {
       this.digestsAsked++;
       if (this.away) return send(503, {});
@@ -75,5 +83,32 @@ export class Participant {
       return send(200, { users: users.map(([id, copy]) => ({ id, ...copy })) });
     }
     send(404, {});
+  }
+
+  #registry(method: string, url: string, text: string, send: (status: number, body: unknown) => void): void {
+    const { pathname, searchParams } = new URL(url, this.url);
+    this.registryAsked.push(`${method} ${pathname}`);
+    if (this.away) {
+      send(503, {});
+      return;
+    }
+    if (method === "POST") {
+      const { people } = JSON.parse(text) as { people: ErasedPerson[] };
+      for (const person of people) this.registry.set(person.hash, { ...person, at: Date.now() });
+    }
+    const latest = Math.max(0, ...[...this.registry.values()].map(({ at }) => at));
+    const state = { id: this.registryId, latest };
+    if (pathname !== "/internal/erased" || method === "POST") {
+      send(200, state);
+      return;
+    }
+    const since = Date.parse(searchParams.get("since") ?? "1970-01-01T00:00:00Z");
+    const after = searchParams.get("after") ?? "";
+    const people = [...this.registry.values()]
+      .filter(({ hash, at }) => hash > after && at >= since)
+      .sort((a, b) => (a.hash < b.hash ? -1 : 1))
+      .slice(0, ERASED_PAGE)
+      .map(({ at: _, ...person }) => person);
+    send(200, { people, state });
   }
 }

@@ -54,6 +54,11 @@ export const erasureBody = z.object({
   requestedAt: z.iso.datetime(),
   completedAt: z.iso.datetime().optional(),
   stores: z.object({ user: storeReceipt, session: storeReceipt, analytics: storeReceipt, search: storeReceipt }),
+  backups: z
+    .object({ goneBy: z.iso.datetime().nullable() })
+    .describe(
+      "By when the last backup that holds the person is deleted. Null while the erasure is pending, and where Quartet makes no backups",
+    ),
 });
 export type ErasureBody = z.infer<typeof erasureBody>;
 export const erasureAccepted = z.object({ erasureId: z.string() });

@@ -20,6 +20,8 @@ export interface PostgresRelayOptions extends CommonRelayOptions {
   walSenderTimeoutMs?: number;
   /** How often a waiting replica looks whether the slot is free. Default 500. */
   standbyPollMs?: number;
+  /** Awaited before each session, so at every new connection to the database, which may be another by then. If it rejects, it is tried again like a session. */
+  beforeSession?: () => Promise<void>;
 }
 
 /** What the sessions of one relay share. */

@@ -87,7 +87,8 @@ export function createPostgresRelay(options: PostgresRelayOptions): Relay<Postgr
         }),
       ];
       try {
-        await runSessions(state, signal, (inner) => {
+        await runSessions(state, signal, async (inner) => {
+          await options.beforeSession?.();
           session = new PostgresSession(context);
           return session.run(inner);
         });

@@ -12,7 +12,7 @@ export function createApp(options: InternalOptions & TrackOptions & { logger: Lo
     name: "analytics",
     logger: options.logger,
     admit: identify(options.keyring),
-    bodyLimitBytes: (_method, path) => (path === "/v1/track" ? TRACK_BYTES : 64 * 1024),
+    bodyLimitBytes: (_method, path) => (path === "/v1/track" || path === "/internal/erased" ? TRACK_BYTES : 64 * 1024),
   });
   addInternalRoutes(app, options);
   addTrackRoute(app, options);

@@ -1,12 +1,22 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { type AuditFindingBody, type ServiceStatus, userIdField } from "@quartet/contracts";
+import {
+  type AuditFindingBody,
+  erasedQuery,
+  type erasedPage as Page,
+  type ServiceStatus,
+  toldErased,
+  userIdField,
+} from "@quartet/contracts";
 import {
   addActivity,
   addRebuildRoutes,
+  type BackupSettings,
+  backupsGoneBy,
   HttpProblem,
   onlyFor,
   parseBody,
   parseParams,
+  parseQuery,
   type Rebuilds,
   remembered,
 } from "@quartet/service";
@@ -18,6 +28,7 @@ import type { ClickHouse } from "../store/client.ts";
 import { namesPerson, recordErasedNow } from "../store/erasure.ts";
 import { countFacts } from "../store/facts.ts";
 import { activity } from "../store/queries.ts";
+import { erasedPage, recordReceipts, registryState } from "../store/registry.ts";
 import { asOf, readWatermarks } from "../store/watermarks.ts";
 import { questionsFor } from "./analytics.ts";
 import type { Freshen } from "./freshness.ts";
@@ -31,6 +42,8 @@ export interface InternalOptions {
   hasPassedPerson(userId: string): Promise<boolean>;
   /** Makes sure that the ledger knows this person's facts before they are purged. */
   sealPerson(userId: string): Promise<void>;
+  /** When backups of this store are made, and how long they are kept. */
+  backups: BackupSettings;
   audit: FactAudit;
   rebuilds: Rebuilds;
   /** How far the projector is; undefined while that cannot be known. */
@@ -67,7 +80,24 @@ export function addInternalRoutes(app: Express, options: InternalOptions): void 
       await Promise.race([options.anonymise().catch(() => {}), sleep(ANONYMISE_WAIT_MS)]);
     }
     const complete = sealed && !(await namesPerson(clickhouse, userId));
-    res.json({ state: complete ? "complete" : "pending" });
+    const goneBy = complete ? backupsGoneBy(options.backups, new Date()) : null;
+    res.json({ state: complete ? "complete" : "pending", goneBy: goneBy?.toISOString() ?? null });
+  });
+
+  app.get("/internal/erased/state", onlyFor("user"), async (_req, res) => {
+    res.json(await registryState(clickhouse));
+  });
+  app.post("/internal/erased", onlyFor("user"), async (req, res) => {
+    const { again, people } = parseBody(toldErased, req);
+    await recordReceipts(clickhouse, people);
+    // A store that was restored may hold facts of people who were erased since; else their own erasures see to that.
+    if (again) options.anonymise().catch(() => {});
+    res.json(await registryState(clickhouse));
+  });
+  app.get("/internal/erased", onlyFor("user"), async (req, res) => {
+    const state = await registryState(clickhouse);
+    const page = { people: await erasedPage(clickhouse, parseQuery(erasedQuery, req)), state };
+    res.json(page satisfies z.infer<typeof Page>);
   });
 
   // Asked when the log is short of room: what it may forget.

@@ -81,6 +81,25 @@ export const migrations: Migration[] = [
       (table) => `ALTER TABLE ${table} MODIFY SETTING min_parts_to_merge_at_once = 8`,
     ),
   },
+  {
+    version: 4,
+    name: "receipts of erasures",
+    statements: [
+      `CREATE TABLE IF NOT EXISTS receipts (
+        user_hash FixedString(32) COMMENT 'as in erased',
+        id String COMMENT 'of the erasure',
+        requested_at DateTime64(3, 'UTC'),
+        session_at Nullable(DateTime64(3, 'UTC')),
+        search_at Nullable(DateTime64(3, 'UTC')),
+        analytics_at Nullable(DateTime64(3, 'UTC')),
+        completed_at Nullable(DateTime64(3, 'UTC')),
+        gone_by Nullable(DateTime64(3, 'UTC')) COMMENT 'when the last backup that holds the person is deleted',
+        kept_until DateTime('UTC'),
+        written UInt64
+      ) ENGINE = ReplacingMergeTree(written) ORDER BY user_hash TTL kept_until
+      SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1`,
+    ],
+  },
 ];
 
 /** Brings the tables up to date. Throws StoreUnavailable; run it again until it does not. */

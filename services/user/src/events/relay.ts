@@ -53,6 +53,8 @@ export function createUserRelay(
     natsUrl: string;
     retentionDays: number;
     onStreamLost: (loss: StreamLoss) => Promise<void>;
+    /** See PostgresRelayOptions. */
+    beforeSession: () => Promise<void>;
   },
   { logger, metrics }: { logger: Logger; metrics: Metrics },
 ) {
@@ -77,6 +79,7 @@ export function createUserRelay(
       ],
     },
     onStreamLost: options.onStreamLost,
+    beforeSession: options.beforeSession,
     ...(unsafe.has("drop-ack") ? { unsafe: { dropEvery: DROP_EVERY } } : {}),
     logger,
     onTask: relayTasks(logger),

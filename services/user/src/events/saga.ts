@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Broker } from "@quartet/projection";
-import { type Logger, type Metrics, type Peer, watchTask } from "@quartet/service";
+import { type BackupSettings, backupsGoneBy, type Logger, type Metrics, type Peer, watchTask } from "@quartet/service";
 import type { Database } from "../store/database.ts";
 import {
   completeErasure,
@@ -14,6 +14,7 @@ import {
   postponeErasure,
   takeDueErasures,
 } from "../store/erasures.ts";
+import { completeUnknown } from "../store/registry.ts";
 import { erasureIsRelayed, purgePerson } from "./streams.ts";
 
 const AT_ONCE = 16;
@@ -28,6 +29,7 @@ export interface SagaOptions {
   db: Database;
   broker: Broker;
   peers: Record<Participant, Peer>;
+  backups: BackupSettings;
   logger: Logger;
   metrics: Metrics;
 }
@@ -60,6 +62,7 @@ export async function runSaga(options: SagaOptions, signal: AbortSignal): Promis
       }
       if (performance.now() - counted > 5000) {
         counted = performance.now();
+        await completeUnknown(db);
         const figures = await countErasures(db);
         open.set(figures.open);
         overdue.set(figures.overdue);
@@ -93,8 +96,10 @@ async function advance(options: SagaOptions, row: ErasureRow): Promise<unknown> 
     };
     const ask = async (participant: Participant): Promise<void> => {
       if (confirmed[participant]) return;
-      confirmed[participant] = await isErasedAt(options, participant, row);
-      if (confirmed[participant]) await confirmErasure(db, row.id, participant);
+      const answer = await askForErasure(options, participant, row);
+      confirmed[participant] = answer.state === "complete";
+      const goneBy = answer.goneBy ? new Date(answer.goneBy) : null;
+      if (confirmed[participant]) await confirmErasure(db, row.id, participant, goneBy);
     };
     // A participant that does not answer must not hold the others back.
     const asked = await Promise.allSettled([ask("session"), ask("search")]);
@@ -102,8 +107,8 @@ async function advance(options: SagaOptions, row: ErasureRow): Promise<unknown> 
     if (confirmed.session && (await erasureIsRelayed(broker, row.user_id, row.session_at))) await ask("analytics");
     if (confirmed.session && confirmed.search && confirmed.analytics) {
       await clear(options, row);
-      await completeErasure(db, row.id, SWEEP_SECONDS);
-      return undefined;
+      const goneBy = backupsGoneBy(options.backups, row.requested_at);
+      if (await completeErasure(db, row.id, SWEEP_SECONDS, goneBy)) return undefined;
     }
     const failure = asked.find((a) => a.status === "rejected");
     if (failure) throw failure.reason;
@@ -121,14 +126,24 @@ function backoff(attempts: number): number {
   return Math.min(0.1 * 1.5 ** Math.min(attempts, 20), 3);
 }
 
-async function isErasedAt({ peers }: SagaOptions, participant: Participant, row: ErasureRow): Promise<boolean> {
+interface ErasureAnswer {
+  state: "pending" | "complete";
+  /** By when the last backup of that store that holds the person is deleted. */
+  goneBy?: string | null;
+}
+
+async function askForErasure(
+  { peers }: SagaOptions,
+  participant: Participant,
+  row: ErasureRow,
+): Promise<ErasureAnswer> {
   const answer = await peers[participant].request("POST", "/internal/erasures", {
     body: { userId: row.user_id, version: erasureVersion(row) },
     idempotent: true,
     timeoutMs: participant === "analytics" ? 5000 : 2000,
   });
   if (answer.status !== 200) throw new Error(`${participant} answered ${answer.status}`);
-  return (answer.body as { state: string }).state === "complete";
+  return answer.body as ErasureAnswer;
 }
 
 /** Removes the outbox rows, ours and Session's, the facts and the dead letters that still name the person. Throws if any is left. */

@@ -140,7 +140,7 @@ export async function erasureIsRelayed(broker: Broker, userId: string, since: Da
 }
 
 /** Which of these users USERS knows to be erased. Throws if it cannot be asked. */
-export async function findErasedUsers(broker: Broker, ids: string[]): Promise<string[]> {
+async function findErasedUsers(broker: Broker, ids: string[]): Promise<string[]> {
   const jsm = await broker.require().jetstreamManager({ checkAPI: false, timeout: 3000 });
   const erased = await Promise.all(
     ids.map(async (id) => {

@@ -10,6 +10,7 @@ import {
   userIdField,
 } from "@quartet/contracts";
 import {
+  type BackupSettings,
   badRequest,
   clientOf,
   conflict,
@@ -40,6 +41,7 @@ export interface UserRoutesOptions {
   users: Users;
   passwords: PasswordHasher;
   keyring: Keyring;
+  backups: BackupSettings;
 }
 
 const idParams = z.object({ id: userIdField });
@@ -143,7 +145,7 @@ export function addUserRoutes(app: Express, options: UserRoutesOptions): void {
 
   app.get("/v1/erasures/:id", async (req, res) => {
     const id = String(req.params.id);
-    const erasure = /^[A-Za-z0-9_-]{43}$/.test(id) ? await findErasure(db, id) : undefined;
+    const erasure = /^[A-Za-z0-9_-]{43}$/.test(id) ? await findErasure(db, id, options.backups) : undefined;
     if (!erasure) throw notFound("there is no such erasure");
     res.setHeader("Cache-Control", "no-store");
     res.json(erasure);

@@ -1,4 +1,5 @@
 import { type ErasureBody, makeVersion } from "@quartet/contracts";
+import { type BackupSettings, backupsGoneBy } from "@quartet/service";
 import type { Database } from "./database.ts";
 
 /** The stores that confirm an erasure, in the order they are asked. */
@@ -18,6 +19,7 @@ export interface ErasureRow {
   search_at: Date | null;
   analytics_at: Date | null;
   completed_at: Date | null;
+  gone_by: Date | null;
   attempts: number;
   counter: number;
   epoch: number;
@@ -27,14 +29,23 @@ export function erasureVersion(row: ErasureRow): number {
   return makeVersion(row.epoch, row.counter);
 }
 
-/** The receipts of an erasure, by its unguessable id; undefined if there is none. */
-export async function findErasure(db: Database, id: string): Promise<ErasureBody | undefined> {
+/**
+ * The receipts of an erasure, by its unguessable id; undefined if there is none. One that this database has forgotten, because it was restored from before it, is
+ * found among what was learnt of others; if the person was erased again since, that erasure's receipts are shown.
+ */
+export async function findErasure(db: Database, id: string, backups: BackupSettings): Promise<ErasureBody | undefined> {
   const row = await db.run(async (client) => {
-    const text =
-      "SELECT id, requested_at, session_at, search_at, analytics_at, completed_at FROM erasures WHERE id = $1";
+    const text = `SELECT $1 AS id, requested_at, session_at, search_at, analytics_at, completed_at, gone_by FROM erasures WHERE id = $1
+      UNION ALL (SELECT $1, p.requested_at, r.session_at, r.search_at, r.analytics_at, r.completed_at, r.gone_by
+        FROM erased_people p, LATERAL (
+          SELECT session_at, search_at, analytics_at, completed_at, greatest(e.gone_by, p.gone_by) AS gone_by
+            FROM erasures e WHERE person_hash(e.user_id) = p.user_hash
+          UNION ALL SELECT p.session_at, p.search_at, p.analytics_at, p.completed_at, p.gone_by LIMIT 1) r
+        WHERE p.erasure_id = $1) LIMIT 1`;
     return (await client.query<ErasureRow>(text, [id])).rows[0];
   });
   if (!row) return undefined;
+  const goneBy = row.completed_at && (row.gone_by ?? backupsGoneBy(backups, row.completed_at));
   const receipt = (at: Date | null) =>
     at ? { state: "complete" as const, confirmedAt: at.toISOString() } : { state: "pending" as const };
   return {
@@ -48,6 +59,7 @@ export async function findErasure(db: Database, id: string): Promise<ErasureBody
       analytics: receipt(row.analytics_at),
       search: receipt(row.search_at),
     },
+    backups: { goneBy: goneBy?.toISOString() ?? null },
   };
 }
 
@@ -71,12 +83,19 @@ export function takeDueErasures(db: Database, limit: number, leaseSeconds: numbe
   });
 }
 
-/** Writes down that a store confirmed. The first receipt stays. */
-export async function confirmErasure(db: Database, id: string, participant: Participant): Promise<void> {
+/**
+ * Writes down that a store confirmed. The first receipt stays.
+ * @param goneBy by when the last backup of it that holds the person is deleted
+ */
+export async function confirmErasure(
+  db: Database,
+  id: string,
+  participant: Participant,
+  goneBy: Date | null,
+): Promise<void> {
   const column = `${participant}_at`;
-  await db.run((client) =>
-    client.query(`UPDATE erasures SET ${column} = coalesce(${column}, now()) WHERE id = $1`, [id]),
-  );
+  const text = `UPDATE erasures SET ${column} = coalesce(${column}, now()), gone_by = greatest(gone_by, $2) WHERE id = $1`;
+  await db.run((client) => client.query(text, [id, goneBy]));
 }
 
 /** Gives an erasure back, to be taken again in `seconds`. */
@@ -85,15 +104,21 @@ export async function postponeErasure(db: Database, id: string, seconds: number)
   await db.run((client) => client.query(text, [id, seconds]));
 }
 
-/** The last receipt. What follows are sweeps. */
-export async function completeErasure(db: Database, id: string, nextSweepSeconds: number): Promise<void> {
-  await db.run((client) =>
-    client.query(
-      `UPDATE erasures SET completed_at = coalesce(completed_at, now()), attempts = 0, next_attempt_at = now() + make_interval(secs => $2)
-        WHERE id = $1 AND session_at IS NOT NULL AND search_at IS NOT NULL AND analytics_at IS NOT NULL`,
-      [id, nextSweepSeconds],
-    ),
-  );
+/**
+ * The last receipt. What follows are sweeps. Not before Analytics knows of it: a receipt that says complete outlives this database.
+ * @param goneBy by when the last backup of this store that holds the person is deleted
+ * @returns whether it is complete
+ */
+export async function completeErasure(
+  db: Database,
+  id: string,
+  nextSweepSeconds: number,
+  goneBy: Date | null,
+): Promise<boolean> {
+  const text = `UPDATE erasures SET completed_at = coalesce(completed_at, now()), attempts = 0, next_attempt_at = now() + make_interval(secs => $2),
+      gone_by = greatest(gone_by, $3)
+    WHERE id = $1 AND session_at IS NOT NULL AND search_at IS NOT NULL AND analytics_at IS NOT NULL AND told > 0`;
+  return db.run(async (client) => (await client.query(text, [id, nextSweepSeconds, goneBy])).rowCount === 1);
 }
 
 /** Notes a sweep of a complete erasure: the next one is due in `seconds`, or none if its time is over. */

@@ -35,6 +35,12 @@ export type Patched =
   | { kind: "stale"; revision: number };
 export type Erased = { kind: "erased"; erasureId: string; version: number } | { kind: "missing" };
 
+export interface EarlierErasure {
+  id: string;
+  requestedAt: Date;
+  goneBy: Date | null;
+}
+
 /** What a login needs to know of a user. */
 export interface CredentialRow extends UserRow {
   password_hash: string | null;
@@ -168,7 +174,7 @@ export class Users {
    * been lost.
    */
   erase(id: string, traceparent?: string): Promise<Erased> {
-    return this.#db.transaction((tx) => eraseIn(tx, this.#append, id, traceparent));
+    return this.#db.transaction((tx) => eraseIn(tx, this.#append, id, { traceparent }));
   }
 
   /** A unique violation names one constraint; the caller wants to know of both. Anything else passes. */
@@ -190,8 +196,16 @@ export class Users {
   }
 }
 
-/** Removes a user within the caller's transaction; see `Users.erase`. */
-export async function eraseIn(tx: Queryable, append: AppendEvents, id: string, traceparent?: string): Promise<Erased> {
+/**
+ * Removes a user within the caller's transaction; see `Users.erase`.
+ * @param earlier the receipt of an erasure that this database has forgotten: it goes on under its id
+ */
+export async function eraseIn(
+  tx: Queryable,
+  append: AppendEvents,
+  id: string,
+  { traceparent, earlier }: { traceparent?: string | undefined; earlier?: EarlierErasure | undefined } = {},
+): Promise<Erased> {
   const removed = await tx.query<{ counter: number; epoch: number; at: Date }>(
     `DELETE FROM users WHERE id = $1
      RETURNING counter, (SELECT epoch FROM restore_epoch) AS epoch, now()::timestamptz(3) AS at`,
@@ -199,12 +213,12 @@ export async function eraseIn(tx: Queryable, append: AppendEvents, id: string, t
   );
   const gone = removed.rows[0];
   if (!gone) return earlierErasure(tx, id);
-  const erasureId = randomBytes(32).toString("base64url");
+  const erasureId = earlier?.id ?? randomBytes(32).toString("base64url");
   const version = makeVersion(gone.epoch, gone.counter + 1);
   await tx.query("INSERT INTO tombstones (user_id, counter, at) VALUES ($1, $2, $3)", [id, gone.counter + 1, gone.at]);
   await tx.query(
-    "INSERT INTO erasures (id, user_id, requested_at, next_attempt_at) VALUES ($1, $2, $3, now() + interval '50 ms')",
-    [erasureId, id, gone.at],
+    "INSERT INTO erasures (id, user_id, requested_at, gone_by, next_attempt_at) VALUES ($1, $2, $3, $4, now() + interval '50 ms')",
+    [erasureId, id, earlier?.requestedAt ?? gone.at, earlier?.goneBy ?? null],
   );
   await tx.query("DELETE FROM import_keys WHERE user_id = $1", [id]);
   await forgetAnswersOf(tx, id);
