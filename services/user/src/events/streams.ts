@@ -139,23 +139,6 @@ export async function erasureIsRelayed(broker: Broker, userId: string, since: Da
   return !!heartbeat && Date.parse(heartbeat.json<{ data: { at: string } }>().data.at) > since.getTime();
 }
 
-/** Which of these users USERS knows to be erased. Throws if it cannot be asked. */
-async function findErasedUsers(broker: Broker, ids: string[]): Promise<string[]> {
-  const jsm = await broker.require().jetstreamManager({ checkAPI: false, timeout: 3000 });
-  const erased = await Promise.all(
-    ids.map(async (id) => {
-      try {
-        const last = await jsm.streams.getMessage(STREAMS.USERS.name, { last_by_subj: subjects.user(id) });
-        return last.json<{ type?: string }>().type === "quartet.user.tombstone.v1" ? [id] : [];
-      } catch (error) {
-        if (hasNone(error)) return [];
-        throw error;
-      }
-    }),
-  );
-  return erased.flat();
-}
-
 /** Removes every fact and every dead letter that names the person, and looks whether any is left. */
 export async function purgePerson(broker: Broker, userId: string): Promise<{ left: number }> {
   const jsm = await broker.require().jetstreamManager({ checkAPI: false, timeout: 5000 });
