@@ -248,7 +248,7 @@ describe("the light profile", () => {
       for (const id of receipts)
         await eventually("the receipt", async () => (await client.get(`/v1/erasures/${id}`)).body.state === "complete");
     });
-    expect([await digest(""), await row(erased.id)]).toEqual([before, ""]);
+    expect([await digest(erased.id), await row(erased.id)]).toEqual([before, ""]);
   }, 400_000);
 
   test("a backup of the history gives back every fact", async () => {
