@@ -53,9 +53,9 @@ async function install(...values: string[]): Promise<void> {
   await helm([...args, ...WAIT], { timeoutMs: 620_000 });
 }
 
-const annotate = (value: string) => [
+const restart = (value: string) => [
   "--set",
-  SERVICES.map((service) => `${service}.podAnnotations.turn=${value}`).join(","),
+  SERVICES.map((service) => `${service}.env.QUARTET_TURN=${value}`).join(","),
 ];
 
 /** Unique ids of the pods that a selector finds, once no Deployment has pods of an older kind. */
@@ -141,7 +141,7 @@ describe("the light profile", () => {
     const [stores, processes] = [await uids("quartet/store"), await uids("quartet/service")];
     const load = await startLoad("upgrade", { PAUSE_MS: "120" });
     const revision = JSON.parse(await helm(["history", "quartet", "-o", "json"])).at(-1).revision;
-    await install(...LIGHT, ...annotate("upgraded"));
+    await install(...LIGHT, ...restart("upgraded"));
     const upgraded = await uids("quartet/service");
     await helm(["rollback", "quartet", String(revision), ...WAIT], { timeoutMs: 620_000 });
     const rolled = await uids("quartet/service");
