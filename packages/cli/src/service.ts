@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { ProcessOwner } from "@quartet/engines";
+import { ManagedProcess, type ProcessExit } from "@quartet/engines";
 
 /** The repository: services are started from here, so that their command line reads `services/<name>/src/main.ts`. */
 const ROOT = resolve(import.meta.dirname, "../../..");
@@ -53,37 +53,49 @@ export class ServiceStartError extends Error {
 }
 
 /** One service as a local process, with the life cycle of an engine. */
-export class ServiceProcess extends ProcessOwner {
+export class ServiceProcess {
   readonly name: string;
   readonly #service: ServiceName;
   readonly port: number;
   readonly adminPort: number;
   readonly #env: NodeJS.ProcessEnv;
+  readonly #process: ManagedProcess;
 
   constructor(name: ServiceName, options: ServiceOptions) {
     const { role, replica = 1 } = options;
-    const called = role === undefined || role === "api" ? name : `${name}-${role}${replica > 1 ? `-${replica}` : ""}`;
-    super(options.home, called);
     this.#service = name;
-    this.name = called;
+    this.name = role === undefined || role === "api" ? name : `${name}-${role}${replica > 1 ? `-${replica}` : ""}`;
     this.port = options.port;
     this.adminPort = options.adminPort;
     this.#env = role === undefined ? options.env : { ...options.env, ROLE: role };
+    this.#process = new ManagedProcess(options.home, this.name);
+  }
+
+  get pid(): number | undefined {
+    return this.#process.pid;
+  }
+
+  get frozen(): boolean {
+    return this.#process.frozen;
+  }
+
+  onExit(listener: (exit: ProcessExit) => void): () => void {
+    return this.#process.onExit(listener);
   }
 
   /** Starts it and returns once it is alive; whether its store is there is another question (`isReady`). */
   async start(): Promise<void> {
-    if (this.process.running) return;
+    if (this.#process.running) return;
     const main = `services/${this.#service}/src/main.ts`;
     if (!existsSync(join(ROOT, main))) throw new ServiceStartError(`${main} does not exist`);
-    const { ended } = await this.process.launch({
+    const { ended } = await this.#process.launch({
       command: [process.execPath, `--max-old-space-size=${HEAP_MB}`, main],
       cwd: ROOT,
       env: { ...this.#env, HOST: "127.0.0.1", PORT: String(this.port), ADMIN_PORT: String(this.adminPort) },
     });
     const deadline = Date.now() + START_TIMEOUT_MS;
     const early = ended.catch((error) => {
-      throw new ServiceStartError(`${error.message} before it was alive\n${this.process.logTail(4)}`);
+      throw new ServiceStartError(`${error.message} before it was alive\n${this.#process.logTail(4)}`);
     });
     early.catch(() => {});
     while (!(await Promise.race([this.#answers("/livez"), early]))) {
@@ -117,14 +129,22 @@ export class ServiceProcess extends ProcessOwner {
   }
 
   stop(): Promise<void> {
-    return this.process.stop("SIGTERM", STOP_TIMEOUT_MS);
+    return this.#process.stop("SIGTERM", STOP_TIMEOUT_MS);
   }
 
   kill(): Promise<void> {
-    return this.process.kill();
+    return this.#process.kill();
   }
 
   killNow(): void {
-    this.process.killNow();
+    this.#process.killNow();
+  }
+
+  freeze(): void {
+    this.#process.freeze();
+  }
+
+  thaw(): void {
+    this.#process.thaw();
   }
 }

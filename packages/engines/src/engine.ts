@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { type Credentials, loadCredentials } from "./credentials.ts";
 import { EngineStartError } from "./errors.ts";
 import { fetchEngines } from "./fetch.ts";
-import { type ProcessExit, ProcessOwner } from "./managed.ts";
+import { ManagedProcess, type ProcessExit } from "./managed.ts";
 import type { EngineName } from "./platform.ts";
 import { choosePort, isPortFree } from "./ports.ts";
 import { dieWithParent, dropRoot } from "./privileges.ts";
@@ -84,7 +84,7 @@ async function failure(promise: Promise<unknown>, ms: number): Promise<unknown> 
 }
 
 /** The common life cycle of all engines; what differs is in the subclasses. */
-export abstract class LocalEngine extends ProcessOwner implements Engine {
+export abstract class LocalEngine implements Engine {
   abstract readonly name: EngineName;
   abstract readonly url: string;
   protected abstract readonly defaultPort: number;
@@ -96,15 +96,16 @@ export abstract class LocalEngine extends ProcessOwner implements Engine {
 
   readonly options: EngineOptions;
   readonly credentials: Credentials;
+  readonly #process: ManagedProcess;
   #port: number;
   #starting: Promise<void> | undefined;
   #cancelled = false;
   #helper: ChildProcess | undefined;
 
   constructor(name: EngineName, options: EngineOptions) {
-    super(options.home, name);
     this.options = options;
     this.credentials = loadCredentials(options.home);
+    this.#process = new ManagedProcess(options.home, name);
     this.#port = options.port ?? 0;
   }
 
@@ -124,6 +125,18 @@ export abstract class LocalEngine extends ProcessOwner implements Engine {
     return this.#port;
   }
 
+  get pid(): number | undefined {
+    return this.#process.pid;
+  }
+
+  get frozen(): boolean {
+    return this.#process.frozen;
+  }
+
+  onExit(listener: (exit: ProcessExit) => void): () => void {
+    return this.#process.onExit(listener);
+  }
+
   start(): Promise<void> {
     if (!this.#starting) this.#cancelled = false;
     this.#starting ??= this.#start().finally(() => {
@@ -133,7 +146,7 @@ export abstract class LocalEngine extends ProcessOwner implements Engine {
   }
 
   async #start(): Promise<void> {
-    if (this.process.running) return;
+    if (this.#process.running) return;
     const left = readPidFile(this.options.home, this.name);
     if (left && isAlive(left)) {
       throw new EngineStartError(`${this.name} of ${this.options.home} already runs as process ${left.pid}`, "");
@@ -168,7 +181,7 @@ export abstract class LocalEngine extends ProcessOwner implements Engine {
     this.#checkCancelled();
     const { command, env, stdin } = await this.prepare(folder);
     this.#checkCancelled();
-    const { ended } = await this.process.launch({
+    const { ended } = await this.#process.launch({
       command: [...this.prefix(), ...command],
       env: { PATH: process.env.PATH, HOME: this.dir, LANG: "C.UTF-8", TZ: "UTC", ...env },
       cwd: this.dir,
@@ -176,7 +189,7 @@ export abstract class LocalEngine extends ProcessOwner implements Engine {
     });
     let settled = false;
     const early = ended.catch((error) => {
-      throw new EngineStartError(`${error.message} before it was ready`, this.process.logTail());
+      throw new EngineStartError(`${error.message} before it was ready`, this.#process.logTail());
     });
     early.catch(() => {});
     try {
@@ -185,7 +198,7 @@ export abstract class LocalEngine extends ProcessOwner implements Engine {
     } catch (error) {
       settled = true;
       // One that runs but will not serve is of no use.
-      if (this.process.running) await this.process.kill();
+      if (this.#process.running) await this.#process.kill();
       throw error;
     }
   }
@@ -245,7 +258,7 @@ export abstract class LocalEngine extends ProcessOwner implements Engine {
       // A frozen engine is not late; it waits for the thaw.
       if (Date.now() > deadline && !this.frozen) {
         const seconds = this.startTimeoutMs / 1000;
-        throw new EngineStartError(`${this.name} did not answer within ${seconds} s`, this.process.logTail());
+        throw new EngineStartError(`${this.name} did not answer within ${seconds} s`, this.#process.logTail());
       }
       await new Promise((resolve) => setTimeout(resolve, READY_POLL_MS));
     }
@@ -253,18 +266,26 @@ export abstract class LocalEngine extends ProcessOwner implements Engine {
 
   async stop(): Promise<void> {
     await this.#cancelStart();
-    await this.process.stop(this.stopSignal, this.stopTimeoutMs);
+    await this.#process.stop(this.stopSignal, this.stopTimeoutMs);
   }
 
   async kill(): Promise<void> {
     await this.#cancelStart();
-    await this.process.kill();
+    await this.#process.kill();
   }
 
   killNow(): void {
     this.#cancelled = true;
     this.#helper?.kill("SIGKILL");
-    this.process.killNow();
+    this.#process.killNow();
+  }
+
+  freeze(): void {
+    this.#process.freeze();
+  }
+
+  thaw(): void {
+    this.#process.thaw();
   }
 
   async wipe(): Promise<void> {
@@ -273,12 +294,12 @@ export abstract class LocalEngine extends ProcessOwner implements Engine {
   }
 
   async isReady(): Promise<boolean> {
-    if (!this.process.running || this.frozen) return false;
+    if (!this.#process.running || this.frozen) return false;
     return (await failure(this.probe(), PROBE_TIMEOUT_MS)) === undefined;
   }
 
   protected logSinceStart(): string {
-    return this.process.logSinceStart();
+    return this.#process.logSinceStart();
   }
 
   protected refuse(service: string): never {

@@ -4,7 +4,7 @@ export { loadCredentials } from "./credentials.ts";
 export type { Engine } from "./engine.ts";
 export { EngineStartError, EngineUnavailableError } from "./errors.ts";
 export { cacheFolder, type FetchProgress, fetchEngines } from "./fetch.ts";
-export { type ProcessExit, ProcessOwner } from "./managed.ts";
+export { ManagedProcess, type ProcessExit } from "./managed.ts";
 export { NatsEngine } from "./nats.ts";
 export { ENGINE_NAMES, ENGINE_URL_VARIABLES, type EngineName } from "./platform.ts";
 export { choosePort, isPortFree } from "./ports.ts";

@@ -175,32 +175,3 @@ export class ManagedProcess {
     return this.logSinceStart().trimEnd().split("\n").slice(-lines).join("\n");
   }
 }
-
-/** An engine or a service that runs as one process: what is known of it, and what does not depend on what it is. */
-export abstract class ProcessOwner {
-  protected readonly process: ManagedProcess;
-
-  constructor(home: string, name: string) {
-    this.process = new ManagedProcess(home, name);
-  }
-
-  get pid(): number | undefined {
-    return this.process.pid;
-  }
-
-  get frozen(): boolean {
-    return this.process.frozen;
-  }
-
-  onExit(listener: (exit: ProcessExit) => void): () => void {
-    return this.process.onExit(listener);
-  }
-
-  freeze(): void {
-    this.process.freeze();
-  }
-
-  thaw(): void {
-    this.process.thaw();
-  }
-}

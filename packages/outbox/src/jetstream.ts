@@ -4,14 +4,11 @@ import { BrokerError } from "./errors.ts";
 
 /**
  * Connects without automatic reconnection: a lost connection must end the session, because what the stream holds afterwards has to be
- * verified before anything more is published. `lost` is told once it is.
+ * verified before anything more is published.
  */
-export async function connectNats(
-  options: ConnectionOptions,
-  lost: (error: BrokerError) => void,
-): Promise<NatsConnection> {
+export async function connectNats(options: ConnectionOptions): Promise<NatsConnection> {
   try {
-    const nc = await connect({
+    return await connect({
       timeout: 2_000,
       pingInterval: 5_000,
       maxPingOut: 2,
@@ -19,10 +16,6 @@ export async function connectNats(
       reconnect: false,
       waitOnFirstConnect: false,
     });
-    void nc.closed().then((error) => {
-      lost(new BrokerError(`the NATS connection was lost${error ? `: ${error.message}` : ""}`));
-    });
-    return nc;
   } catch (error) {
     throw new BrokerError(`NATS is not reachable: ${(error as Error).message}`, { cause: error });
   }

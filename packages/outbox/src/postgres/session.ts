@@ -84,10 +84,12 @@ export class PostgresSession {
   async run(signal: AbortSignal): Promise<void> {
     const { options, state } = this.#context;
     this.#outcome = new Outcome(signal);
-    const failed = (error: unknown) => this.#outcome.fail(error);
     const stops: (() => void)[] = [];
     try {
-      this.#nc = await connectNats({ name: `outbox relay ${options.slot}`, ...options.nats }, failed);
+      this.#nc = await connectNats({ name: `outbox relay ${options.slot}`, ...options.nats });
+      void this.#nc.closed().then((error) => {
+        this.#outcome.fail(new BrokerError(`the NATS connection was lost${error ? `: ${error.message}` : ""}`));
+      });
       if (!(await this.#takeSlot())) return;
       if (!this.#publisher) {
         await this.#verify();
@@ -97,7 +99,13 @@ export class PostgresSession {
       this.acknowledged = this.#confirmedBefore;
       this.#replication!.open();
 
-      stops.push(every(options.checkpointMs ?? 1_000, () => this.#checkpoint(), failed));
+      stops.push(
+        every(
+          options.checkpointMs ?? 1_000,
+          () => this.#checkpoint(),
+          (error) => this.#outcome.fail(error),
+        ),
+      );
       if (options.heartbeat) {
         stops.push(everyTask(state, "heartbeat", options.heartbeat.everyMs, () => this.#heartbeat()));
       }

@@ -74,7 +74,10 @@ export class RedisSession {
     const failed = (error: unknown) => this.#outcome.fail(error);
     const stops: (() => void)[] = [];
     try {
-      this.#nc = await connectNats({ name: "outbox relay", ...options.nats }, failed);
+      this.#nc = await connectNats({ name: "outbox relay", ...options.nats });
+      void this.#nc.closed().then((error) => {
+        failed(new BrokerError(`the NATS connection was lost${error ? `: ${error.message}` : ""}`));
+      });
       if (!(await this.#takeLease())) return;
       state.active = true;
       state.logger.info({ token: this.#lease.token }, "relay has the lease");
