@@ -120,23 +120,28 @@ function hasNone(error: unknown): boolean {
 }
 
 /**
- * Whether the relay has passed everything this service ever said of the person: FACTS has the fact of this erasure, or, since that leaves by age or to make
- * room, a heartbeat of a moment at which the erasure had been committed: what was committed before it is on the stream.
+ * Whether the relay has passed everything this service ever said of the person, on USERS and on FACTS, each of which it may owe something: the stream has the
+ * tombstone or the fact of this erasure, or, since that leaves by age or to make room, a heartbeat of a moment at which the erasure had been
+ * committed: what was committed before it is on the stream.
  * @param since such a moment, by the database's clock; null if none is known yet
  */
 export async function erasureIsRelayed(broker: Broker, userId: string, since: Date | null): Promise<boolean> {
   const jsm = await broker.require().jetstreamManager({ checkAPI: false, timeout: 2000 });
-  const lastOf = async (subject: string) => {
+  const lastOf = async <T>(stream: string, subject: string): Promise<T | undefined> => {
     try {
-      return await jsm.streams.getMessage(STREAMS.FACTS.name, { last_by_subj: subject });
+      return (await jsm.streams.getMessage(stream, { last_by_subj: subject })).json<T>();
     } catch (error) {
       if (hasNone(error)) return undefined;
       throw error;
     }
   };
-  if (await lastOf(subjects.fact("user", "erased", userId))) return true;
-  const heartbeat = since && (await lastOf(subjects.heartbeat("FACTS", "user")));
-  return !!heartbeat && Date.parse(heartbeat.json<{ data: { at: string } }>().data.at) > since.getTime();
+  const isPast = async (stream: "USERS" | "FACTS"): Promise<boolean> => {
+    const heartbeat = since && (await lastOf<{ data: { at: string } }>(stream, subjects.heartbeat(stream, "user")));
+    return !!heartbeat && Date.parse(heartbeat.data.at) > since.getTime();
+  };
+  const state = await lastOf<{ type: string }>("USERS", subjects.user(userId));
+  if (state?.type !== "quartet.user.tombstone.v1" && !(await isPast("USERS"))) return false;
+  return (await lastOf("FACTS", subjects.fact("user", "erased", userId))) !== undefined || (await isPast("FACTS"));
 }
 
 /** Removes every fact and every dead letter that names the person, and looks whether any is left. */
