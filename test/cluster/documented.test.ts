@@ -92,7 +92,7 @@ async function waitForJob(name: string): Promise<void> {
 }
 
 /** A session of PostgreSQL that stays within a transaction, as a forgotten one does; its process id. */
-async function forgottenTransaction(): Promise<{ pid: string; ended: Promise<unknown> }> {
+async function forgottenTransaction(): Promise<{ pid: string; leave(): Promise<unknown> }> {
   const psql = ["exec", "-i", "quartet-user-store-0", "--", "psql", "-U", "postgres", "-d", "quartet", "-At"];
   const child = spawn("kubectl", ["--namespace", NAMESPACE, ...psql], { stdio: ["pipe", "pipe", "ignore"] });
   const ended = new Promise((end) => child.once("exit", end));
@@ -105,7 +105,12 @@ async function forgottenTransaction(): Promise<{ pid: string; ended: Promise<unk
     });
     child.stdin.write("BEGIN;\nSELECT pg_backend_pid();\n");
   });
-  return { pid, ended };
+  // psql asks nobody while it waits for its terminal: it hears that its session was ended when it says something.
+  const leave = () => {
+    child.stdin.end();
+    return ended;
+  };
+  return { pid, leave };
 }
 
 let versions: [version: string, path: string][];
@@ -241,7 +246,8 @@ describe.each([0, 1])("the life of a release with Helm (%i)", (which) => {
         else await terminal.run(command, { env });
         done.add(once(c));
       }
-      await forgotten.ended;
+      expect(await psql(`SELECT FROM pg_stat_activity WHERE pid = ${forgotten.pid}`)).toContain("(0 rows)");
+      await forgotten.leave();
       // One was sent again, the other dropped: neither waits any more.
       await eventually("both letters to be gone", async () => {
         const { body } = await client.get("/v1/admin/dead", admin);

@@ -103,7 +103,7 @@ export function paging(shared: Shared) {
     expect((await get({ tag: "crowd", q: "walker", limit: "20", cursor })).status).toBe(200);
     const [pit] = JSON.parse(Buffer.from(cursor.split(".")[0]!, "base64url").toString());
     await shared.world.admin.closePointInTime({ id: pit });
-    await refused({ tag: "crowd", q: "walker", cursor });
+    await refused({ tag: "crowd", q: "walker", cursor }, "q");
   });
 
   it("opens few snapshots for many walks", async () => {
