@@ -8,6 +8,8 @@ import { closingLine } from "./test/lib/closing-line.ts";
 export default defineConfig({
   test: {
     include: ["test/cluster/**/*.test.ts"],
+    // Every command of the pages, with each Helm that is here: a quarter of an hour more, by `npm run cluster:test:long`.
+    exclude: process.env.QUARTET_CLUSTER_LONG ? [] : ["test/cluster/documented.test.ts"],
     fileParallelism: false,
     testTimeout: 180_000,
     hookTimeout: 480_000,

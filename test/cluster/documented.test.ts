@@ -34,7 +34,7 @@ import {
 /** Where the commands are run that are not run here; or why they cannot be. */
 const ELSEWHERE: [command: RegExp, why: string][] = [
   [/^(kind|minikube|skaffold|tilt) /, "make a cluster or images of their own, which needs Docker"],
-  [/^npm run (generate|test:charts|lint:charts|cluster:test)$/, "look at the charts, or are these tests"],
+  [/^npm run (generate|test:charts|lint:charts|cluster:test|cluster:test:long)$/, "look at the charts, or are these tests"],
   [/^k8s\/cluster\.sh images$/, "came before these tests"],
   ...(process.env.QUARTET_IMAGE_BUILD
     ? []
@@ -47,6 +47,7 @@ const ELSEWHERE: [command: RegExp, why: string][] = [
   [/^--set .*kube-prometheus-stack/, "needs the Prometheus operator's definitions"],
   [/^ALTER ROLE .*\.\.\.$/, "what k8s/rotate-password.sh does"],
   [/^ROLLBACK PREPARED /, "prepared transactions are off in the PostgreSQL of the charts"],
+  [/quartet-nats-tls|quartet-authority|rollout restart /, "tls.test.ts, with TLS switched on"],
   [/rotate-password\.sh/, "quartet.test.ts, every part of it"],
   [/^kubectl create job --from=cronjob\/<name>-backup now$/, "stands in k8s/README.md at length"],
   [/app\.kubernetes\.io\/name=\w+,app\.kubernetes\.io\/instance=<release>$/, "alone.test.ts, as the notes have it"],
