@@ -378,9 +378,12 @@ export function limits(): AnyPanel[] {
       { unit: "reqps", width: 12 },
     ),
     series(
-      "Request bodies in memory",
-      "Bytes of bodies that are being read.",
-      [['sum(quartet_request_bodies_bytes{service="gateway"})', "bodies"]],
+      "Bodies in memory",
+      "Bytes of requests' bodies and of services' answers that the gateway holds.",
+      [
+        ['sum(quartet_request_bodies_bytes{service="gateway"})', "bodies"],
+        ['sum(quartet_request_answers_bytes{service="gateway"})', "answers of services"],
+      ],
       { unit: "bytes", width: 12 },
     ),
   ];
