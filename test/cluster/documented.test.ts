@@ -18,12 +18,13 @@ import {
   type Obj,
   operatorToken,
   podOf,
-  pods,
   reachGateway,
   removeNamespace,
   root,
   run,
   SERVICES,
+  uids,
+  withClient,
 } from "./kube.ts";
 
 /**
@@ -34,7 +35,10 @@ import {
 /** Where the commands are run that are not run here; or why they cannot be. */
 const ELSEWHERE: [command: RegExp, why: string][] = [
   [/^(kind|minikube|skaffold|tilt) /, "make a cluster or images of their own, which needs Docker"],
-  [/^npm run (generate|test:charts|lint:charts|cluster:test|cluster:test:long)$/, "look at the charts, or are these tests"],
+  [
+    /^npm run (generate|test:charts|lint:charts|cluster:test|cluster:test:long)$/,
+    "look at the charts, or are these tests",
+  ],
   [/^k8s\/cluster\.sh images$/, "came before these tests"],
   ...(process.env.QUARTET_IMAGE_BUILD
     ? []
@@ -70,22 +74,6 @@ async function helms(): Promise<[version: string, path: string][]> {
     found.set(version.replace(/\..*/, ""), [version, path]);
   }
   return [...found.values()].sort();
-}
-
-async function withClient<T>(work: (client: Client) => Promise<T>): Promise<T> {
-  const gateway = await reachGateway();
-  try {
-    return await work(new Client(gateway.url, await operatorToken()));
-  } finally {
-    gateway.close();
-  }
-}
-
-/** The Deployments' pods by service and the stores' pods, once nothing is being replaced. */
-async function uids(selector: string): Promise<string[]> {
-  for (const name of (await kubectl(["get", "deployments", "-o", "name"])).split("\n").filter(Boolean))
-    await kubectl(["rollout", "status", name, "--timeout=120s"]);
-  return (await pods(selector)).map((item) => item.metadata.uid).sort();
 }
 
 async function waitForJob(name: string): Promise<void> {

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parse, stringify } from "yaml";
-import { eventually } from "../lib/client.ts";
+import { Client, eventually } from "../lib/client.ts";
 import { freePort } from "../lib/launch.ts";
 
 export const root = new URL("../..", import.meta.url).pathname;
@@ -240,6 +240,23 @@ export async function reachGateway(): Promise<{ url: string; close(): void }> {
     }
   }
   return forwardGateway();
+}
+
+/** The API as a client of this machine sees it; the way to it is made anew, because a forwarded port ends with its pod. */
+export async function withClient<T>(work: (client: Client) => Promise<T>): Promise<T> {
+  const gateway = await reachGateway();
+  try {
+    return await work(new Client(gateway.url, await operatorToken()));
+  } finally {
+    gateway.close();
+  }
+}
+
+/** Unique ids of the pods that a selector finds, once no Deployment has pods of an older kind. */
+export async function uids(selector: string): Promise<string[]> {
+  for (const name of (await kubectl(["get", "deployments", "-o", "name"])).split("\n").filter(Boolean))
+    await kubectl(["rollout", "status", name, "--timeout=120s"]);
+  return (await pods(selector)).map((item) => item.metadata.uid).sort();
 }
 
 /** Creates a job from a CronJob, with another script if one is given, and waits for its end; resolves to what it said, rejects with it if the job failed. */

@@ -1,6 +1,6 @@
 import { cpus, loadavg } from "node:os";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Client, eventually, logIn, type Person, signUp } from "../lib/client.ts";
+import { eventually, logIn, type Person, signUp } from "../lib/client.ts";
 import {
   CLIENTS,
   clusterValues,
@@ -26,6 +26,8 @@ import {
   runJob,
   SERVICES,
   STORES,
+  uids,
+  withClient,
 } from "./kube.ts";
 import { type Report, startLoad } from "./load.ts";
 import { crossSubjects, killStore, loseStreams, reached, startStrangers, targets } from "./probes.ts";
@@ -58,13 +60,6 @@ const restart = (value: string) => [
   SERVICES.map((service) => `${service}.env.QUARTET_TURN=${value}`).join(","),
 ];
 
-/** Unique ids of the pods that a selector finds, once no Deployment has pods of an older kind. */
-async function uids(selector: string): Promise<string[]> {
-  for (const name of (await kubectl(["get", "deployments", "-o", "name"])).split("\n").filter(Boolean))
-    await kubectl(["rollout", "status", name, "--timeout=120s"]);
-  return (await pods(selector)).map((item) => item.metadata.uid).sort();
-}
-
 function tell(report: Report): void {
   const { failures, found: _, ...figures } = report;
   console.log(JSON.stringify({ ...figures, failures: failures.slice(0, 3) }));
@@ -86,16 +81,6 @@ function expectKept(report: Report): void {
   expect(report.wrong).toEqual([]);
   expect(report.counted.after - report.counted.before).toBe(report.counted.made);
   expect(report.writes).toBeGreaterThan(30);
-}
-
-/** The API as a client of this machine sees it; the way to it is made anew, because a forwarded port ends with its pod. */
-async function withClient<T>(work: (client: Client) => Promise<T>): Promise<T> {
-  const gateway = await reachGateway();
-  try {
-    return await work(new Client(gateway.url, await operatorToken()));
-  } finally {
-    gateway.close();
-  }
 }
 
 beforeAll(async () => {
