@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { z } from "zod";
 
 const time = z.iso.datetime({ offset: true });
@@ -21,6 +22,11 @@ export const erasedPerson = z.strictObject({
     .nullable(),
 });
 export type ErasedPerson = z.infer<typeof erasedPerson>;
+
+/** How a person who was erased is named outside the log: the SHA-256 of the id, in hex. The same as `person_hash` in User's SQL. */
+export function personHash(userId: string): string {
+  return createHash("sha256").update(userId).digest("hex");
+}
 
 /** One registry from another, and an older state of one from a newer: it grows with all that is written to it. */
 export const registryState = z.object({ id: z.string().min(1), latest: z.number().int().nonnegative() });

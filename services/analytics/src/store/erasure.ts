@@ -1,13 +1,8 @@
-import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
+import { personHash } from "@quartet/contracts";
 import type { TaskWatch } from "@quartet/service";
 import { type ClickHouse, StoreUnavailable } from "./client.ts";
 import { ANONYMOUS } from "./facts.ts";
-
-/** How an erased person is remembered: by SHA-256 of the id, so that a late or repeated fact arrives anonymous. */
-function personHash(userId: string): string {
-  return createHash("sha256").update(userId).digest("hex");
-}
 
 /**
  * Rows that name an erased person. It holds no id itself: the mutation's text, which the engine keeps on disk and in its logs, says nothing

@@ -1,8 +1,8 @@
-import { ERASED_PAGE, type ErasedPerson, erasedPage, registryState } from "@quartet/contracts";
+import { ERASED_PAGE, type ErasedPerson, erasedPage, personHash, registryState } from "@quartet/contracts";
 import type { Broker } from "@quartet/projection";
 import type { Logger, Peer } from "@quartet/service";
 import type { Database } from "../store/database.ts";
-import { knowsWhatItWasTold, learnErased, noteTold, personHash, tellAgain, untoldErasures } from "../store/registry.ts";
+import { knowsWhatItWasTold, learnErased, noteTold, tellAgain, untoldErasures } from "../store/registry.ts";
 import { noteLearned, type RestoreJob, restoreToLearn } from "../store/repair.ts";
 import { OVERLAP_MS, readErasedSince } from "./log-tail.ts";
 

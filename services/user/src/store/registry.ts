@@ -1,11 +1,5 @@
-import { createHash } from "node:crypto";
 import type { ErasedPerson, RegistryState } from "@quartet/contracts";
 import type { Database, Queryable } from "./database.ts";
-
-/** How an erased person is named outside the log: the SHA-256 of the id, in hex. The same as `person_hash` in SQL. */
-export function personHash(userId: string): string {
-  return createHash("sha256").update(userId).digest("hex");
-}
 
 interface Row {
   hash: string;
